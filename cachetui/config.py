@@ -1,0 +1,95 @@
+"""What the user configured: config.toml, and what one run adds on the command line."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cachetui import paths
+
+
+class ConfigError(Exception):
+    """The configuration file cannot be used; the message says where and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """config.toml. Every key is optional."""
+
+    cache_dirs: tuple[str, ...] = ()
+    """Folders to look at besides the defaults (like --cache-dir)."""
+    search_roots: tuple[str, ...] = ()
+    """Folders below which project-local caches (`model_cache`, `.mlx_cache`, HF_CACHE_DIR in .env) are looked for."""
+    binary_units: bool = False
+    """Sizes in GiB instead of GB."""
+    theme: str = ""
+    """Name of the UI theme."""
+
+
+def load(path: Path | None = None) -> Config:
+    """The configuration of this user; defaults where there is no file. Raises ConfigError on a bad one."""
+    file = paths.config_file() if path is None else path
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise ConfigError(f"{file}: {e}; correct it or move it away") from e
+    lists = {}
+    for key in ("cache_dirs", "search_roots"):
+        value = data.pop(key, [])
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise ConfigError(f'{file}: {key} must be a list of folders, e.g. {key} = ["~/projects"]')
+        lists[key] = tuple(value)
+    binary, theme = data.pop("binary_units", False), data.pop("theme", "")
+    if not isinstance(binary, bool) or not isinstance(theme, str):
+        raise ConfigError(f"{file}: binary_units must be true or false, theme a name in quotes")
+    if data:
+        raise ConfigError(
+            f"{file}: unknown key {next(iter(data))!r}; known: cache_dirs, search_roots, binary_units, theme"
+        )
+    return Config(lists["cache_dirs"], lists["search_roots"], binary, theme)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where to look: all that discovering roots depends on, as a value, so that tests and the demo give their own."""
+
+    env: Mapping[str, str]
+    home: str
+    cwd: str
+    cache_dirs: tuple[str, ...] = ()
+    """From the command line and config, as given."""
+    search_roots: tuple[str, ...] = ()
+    config: Config = field(default_factory=Config)
+
+    @classmethod
+    def current(
+        cls,
+        cache_dirs: tuple[str, ...] = (),
+        search_roots: tuple[str, ...] = (),
+        config: Config | None = None,
+    ) -> Where:
+        """Of this process. Raises ConfigError."""
+        config = load() if config is None else config
+        return cls(
+            dict(os.environ),
+            str(Path.home()),
+            os.getcwd(),
+            cache_dirs + config.cache_dirs,
+            search_roots + config.search_roots,
+            config,
+        )
+
+    def resolve(self, path: str, *, variables: bool = False) -> str:
+        """A path as a user writes it: `~` expanded (with this home), `$VAR` where asked, made absolute against cwd."""
+        if variables:
+            for name, value in self.env.items():
+                path = path.replace("${" + name + "}", value)
+            path = "/".join(self.env.get(p[1:], p) if p.startswith("$") else p for p in path.split("/"))
+        if path == "~" or path.startswith("~/"):
+            path = self.home + path[1:]
+        return os.path.normpath(os.path.join(self.cwd, path))

@@ -1,0 +1,165 @@
+"""Every call that changes the disk, in one object.
+
+All renames, links, unlinks and writes of the program go through `Fs`, relative to directory descriptors (I3), so
+that tests can make any of them fail or kill the process there (`_call` is the one point they override). Reading is
+not here: see walk.py. Of these calls, only plans/ may use those that remove or move what this operation did not
+itself create.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
+
+HAS_DIR_FD = os.open in os.supports_dir_fd and os.rename in os.supports_dir_fd
+DIRECTORY = (
+    os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+)
+
+
+def _find_renameat2() -> Callable[..., int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        function = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+    function.restype = ctypes.c_int
+    return function  # type: ignore[no-any-return]
+
+
+_renameat2 = _find_renameat2()
+
+
+def _renameat2_call(src_fd: int, src: str, dst_fd: int, dst: str, flags: int) -> None:
+    assert _renameat2 is not None
+    if _renameat2(src_fd, os.fsencode(src), dst_fd, os.fsencode(dst), flags) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), src, None, dst)
+
+
+class Fs:
+    """The disk. Descriptors are of directories, names are single components unless said otherwise."""
+
+    def _call(self, operation: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Do one file-changing call. Tests override this to count, fail or kill."""
+        return function(*args, **kwargs)
+
+    def mkdir(self, parent: int, name: str, mode: int = 0o700) -> None:
+        """Create a folder. Raises FileExistsError where it exists."""
+        self._call("mkdir", os.mkdir, name, mode, dir_fd=parent)
+
+    def create(self, parent: int, name: str, mode: int = 0o600) -> int:
+        """Create a new file and return a read-write descriptor. Raises FileExistsError where it exists."""
+        flags = (
+            os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        )
+        return self._call("create", os.open, name, flags, mode, dir_fd=parent)
+
+    def write_at(self, fd: int, data: bytes, offset: int) -> None:
+        """Write all of `data` at `offset`; short writes are continued."""
+        view = memoryview(data)
+        while view:
+            written = self._call("pwrite", os.pwrite, fd, view, offset)
+            view = view[written:]
+            offset += written
+
+    def truncate(self, fd: int, length: int) -> None:
+        """Set the length of a file this program created."""
+        self._call("ftruncate", os.ftruncate, fd, length)
+
+    def fsync(self, fd: int) -> None:
+        """Make a file's data or a folder's entries durable. File systems that cannot sync a folder are accepted."""
+        try:
+            self._call("fsync", os.fsync, fd)
+        except OSError as e:
+            if e.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+                raise
+
+    def rename(self, src_fd: int, src: str, dst_fd: int, dst: str) -> None:
+        """Rename, never over something that exists: raises FileExistsError instead (RENAME_NOREPLACE on Linux).
+
+        Where the system has no such call the check and the rename are two steps: callers hold the root's lock.
+        """
+        if _renameat2 is not None:
+            try:
+                self._call("rename", _renameat2_call, src_fd, src, dst_fd, dst, _RENAME_NOREPLACE)
+                return
+            except OSError as e:
+                if e.errno not in (errno.EINVAL, errno.ENOSYS):
+                    raise
+        try:
+            os.stat(dst, dir_fd=dst_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        else:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), dst)
+        self._call("rename", os.rename, src, dst, src_dir_fd=src_fd, dst_dir_fd=dst_fd)
+
+    def replace(self, src_fd: int, src: str, dst_fd: int, dst: str) -> None:
+        """Rename over what is there, atomically: for files this program wrote (pins, config, records)."""
+        self._call("replace", os.rename, src, dst, src_dir_fd=src_fd, dst_dir_fd=dst_fd)
+
+    def exchange(self, a_fd: int, a: str, b_fd: int, b: str) -> None:
+        """Swap two names atomically. Raises OSError(ENOSYS) where the system cannot."""
+        if _renameat2 is None:
+            raise OSError(errno.ENOSYS, "this system cannot exchange two names")
+        self._call("exchange", _renameat2_call, a_fd, a, b_fd, b, _RENAME_EXCHANGE)
+
+    def link(self, src_fd: int, src: str, dst_fd: int, dst: str) -> None:
+        """Give an inode a second name (a symlink itself is linked, never followed)."""
+        self._call("link", os.link, src, dst, src_dir_fd=src_fd, dst_dir_fd=dst_fd, follow_symlinks=False)
+
+    def symlink(self, target: str, parent: int, name: str) -> None:
+        """Create a symbolic link."""
+        self._call("symlink", os.symlink, target, name, dir_fd=parent)
+
+    def unlink(self, parent: int, name: str) -> None:
+        """Remove a name of a file or link."""
+        self._call("unlink", os.unlink, name, dir_fd=parent)
+
+    def rmdir(self, parent: int, name: str) -> None:
+        """Remove an empty folder."""
+        self._call("rmdir", os.rmdir, name, dir_fd=parent)
+
+    def chmod(self, fd: int, mode: int) -> None:
+        """Set the mode of an open file or folder."""
+        self._call("fchmod", os.fchmod, fd, mode)
+
+
+DISK = Fs()
+"""The real disk."""
+
+
+def open_dir(path: str, parent: int | None = None) -> int:
+    """A descriptor of a folder, for the calls above. A link is refused (NotADirectoryError or ELOOP)."""
+    return os.open(path, DIRECTORY, dir_fd=parent)
+
+
+def open_below(root_fd: int, path: str) -> int:
+    """A descriptor of the folder `path` ("a/b/c", or "" for the root itself) below `root_fd`, following no link (I3)."""
+    fd = os.dup(root_fd)
+    try:
+        for part in path.split("/"):
+            if part in ("", "."):
+                continue
+            if part == "..":
+                raise PermissionError(errno.EPERM, "a path inside a root must not contain ..", path)
+            inner = open_dir(part, fd)
+            os.close(fd)
+            fd = inner
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

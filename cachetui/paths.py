@@ -1,0 +1,34 @@
+"""The program's own folders (platformdirs), and nothing else's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+
+_NAME = "cachetui"
+
+
+def config_file() -> Path:
+    """config.toml."""
+    return platformdirs.user_config_path(_NAME) / "config.toml"
+
+
+def pins_file() -> Path:
+    """pins.json: what the user protected."""
+    return platformdirs.user_data_path(_NAME) / "pins.json"
+
+
+def usage_file() -> Path:
+    """usage.jsonl: when a model was last seen in use; an atime can be reset by any backup, this cannot."""
+    return platformdirs.user_state_path(_NAME) / "usage.jsonl"
+
+
+def history_file() -> Path:
+    """history.jsonl: what this program did, one operation a line."""
+    return platformdirs.user_state_path(_NAME) / "history.jsonl"
+
+
+def fallback_journal_dir() -> Path:
+    """Where the journal goes when the root's own file system has no room for it."""
+    return platformdirs.user_state_path(_NAME) / "journal"

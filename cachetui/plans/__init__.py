@@ -1,0 +1,1 @@
+"""Verbs that change disk: make a Plan (planner, preflight), act on it (executor), get it back (trash, journal)."""

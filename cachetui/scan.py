@@ -1,0 +1,92 @@
+"""One scan over all stores: find the roots, read each once, report as it comes, end with a frozen value."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from cachetui.config import Where
+from cachetui.model import Item, Problem, Reporter, Root, RootScan, Scan, Silent
+from cachetui.store import all_stores, store_named
+
+
+def find_roots(where: Where) -> tuple[tuple[Root, ...], tuple[Problem, ...]]:
+    """All roots that exist, each once however it was reached (by device and inode), and what is odd about them."""
+    found: dict[tuple[int, int], Root] = {}
+    problems: list[Problem] = []
+    for store in all_stores():
+        try:
+            for root in store.roots(where):
+                key = (root.dev, root.ino)
+                known = found.get(key)
+                if known is None:
+                    found[key] = root
+                elif root.problems:
+                    found[key] = replace(known, problems=known.problems + root.problems)
+        except Exception as e:  # one store's mistake must not hide the others
+            problems.append(Problem("store-failed", f"{store.title}: looking for its folders failed: {e!r}"))
+    return tuple(found.values()), tuple(problems)
+
+
+def scan(
+    where: Where, report: Reporter | None = None, *, stores: Sequence[str] = (), roots: Sequence[str] = ()
+) -> Scan:
+    """Read every root (or those of `stores`, or at the real paths `roots`). Never raises for what is on disk."""
+    everything, problems = find_roots(where)
+    chosen = [r for r in everything if (not stores or r.store in stores) and (not roots or r.path in roots)]
+    return scan_roots(chosen, everything, report, problems)
+
+
+def scan_roots(
+    chosen: Sequence[Root],
+    everything: Sequence[Root],
+    report: Reporter | None = None,
+    problems: tuple[Problem, ...] = (),
+) -> Scan:
+    """Read these roots; `everything` tells which folders inside them are roots of their own."""
+    report = Silent() if report is None else report
+    inodes = frozenset((r.dev, r.ino) for r in everything)
+    done: list[RootScan] = []
+    with collector_paused():
+        for root in chosen:
+            if not report.cancelled():
+                report.named(root, store_named(root.store).stubs(root))
+        for root in chosen:
+            if report.cancelled():
+                done.append(RootScan(root, complete=False))
+                continue
+            try:
+                result = store_named(root.store).scan(root, inodes - {(root.dev, root.ino)}, report)
+            except Exception as e:  # a scanner's own mistake: the other roots are still shown
+                trouble = Problem("scan-failed", f"reading it failed: {e!r}", root.path, "please report this")
+                result = RootScan(root, problems=(trouble,), blind=(root.path,), complete=False)
+            done.append(result)
+            report.done(result)
+    return Scan(tuple(done), problems, all(r.complete for r in done))
+
+
+def rescan(scan_: Scan, changed: Sequence[Item]) -> Scan:
+    """The scan again after these items were acted on: only what they touch is read."""
+    inodes = frozenset((r.root.dev, r.root.ino) for r in scan_.roots)
+    for path in dict.fromkeys(item.root for item in changed):
+        before = scan_.root_of(next(i for i in changed if i.root == path))
+        mine = [i for i in changed if i.root == path]
+        after = store_named(before.root.store).rescan(
+            before, inodes - {(before.root.dev, before.root.ino)}, mine
+        )
+        scan_ = scan_.replaced(after)
+    return scan_
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No garbage collection inside: a scan makes a million tuples and no cycles, and collections double its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,133 @@
+"""What a store is. Read this, copy stores/ollama.py, and you have added one.
+
+A store is a program's way of keeping models on disk: the hub cache, Ollama, LM Studio. Each is one file in
+stores/, found by scanning that folder. The tree, the table, the command line, delete and undo come free.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import ClassVar
+
+from cachetui.config import Where
+from cachetui.model import Blob, Item, Ledger, Problem, Reporter, Root, RootScan, Silent, Stub
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a verb works on: a whole item, one revision of it, or one file."""
+
+    item: Item
+    revision: str = ""
+    """`Revision.commit` (or ~orphan, ~partial, ~litter); empty for the whole item, or for a file in every revision."""
+    file: str = ""
+    """One of `Revision.names`; empty for all."""
+
+    @property
+    def is_whole(self) -> bool:
+        """True when the whole item is meant."""
+        return not self.revision and not self.file
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What removing a selection takes, in order. Paths are relative to the root and are moved as they are."""
+
+    references: tuple[str, ...]
+    """Go first: refs, snapshot links, manifests, or the one folder that is all of it."""
+    content: tuple[str, ...] = ()
+    """Go last: blobs that nothing else needs."""
+    stays: tuple[Blob, ...] = ()
+    """Content the selection uses that stays for others: hard-linked into the trash entry, so that undo is complete."""
+    refused: str = ""
+    """Why it cannot be removed; empty when it can."""
+
+
+class Store(ABC):
+    """One program's way of keeping models. Stateless; one instance serves the whole process."""
+
+    name: ClassVar[str]
+    """For --store, e.g. `hf`, `ollama`."""
+    title: ClassVar[str]
+    """For people, e.g. `Hugging Face hub`."""
+    order: ClassVar[int] = 50
+    """Position among the stores; lower is first."""
+
+    @abstractmethod
+    def roots(self, where: Where) -> Iterable[Root]:
+        """The roots that exist, by the environment and defaults, with the owning library's own precedence.
+
+        May name another store's kind (`Root.store`): a project cache in hub layout is a root of `hf`.
+        """
+
+    @abstractmethod
+    def stubs(self, root: Root) -> Sequence[Stub]:
+        """The names of the root's items from as few reads as possible: what is on screen first. Never raises."""
+
+    @abstractmethod
+    def scan(self, root: Root, nested: frozenset[tuple[int, int]], report: Reporter) -> RootScan:
+        """Everything in the root. Never raises for what is on disk: oddities are Problems, unreadable is `blind`.
+
+        `nested` are (device, inode) of other roots: not entered, named in `RootScan.nested`. Calls report.sized for
+        every item as it is ready and stops early, with complete=False, when report.cancelled().
+        """
+
+    def rescan(
+        self, before: RootScan, nested: frozenset[tuple[int, int]], changed: Sequence[Item]
+    ) -> RootScan:
+        """The root again after `changed` were acted on. Stores where a full scan is slow re-read only those."""
+        return self.scan(before.root, nested, Silent())
+
+    @abstractmethod
+    def removal(self, selection: Selection, ledger: Ledger, selected: set[int]) -> Removal:
+        """What removing takes. `selected`: ledger positions of all whole items that go in the same plan."""
+
+
+@cache
+def all_stores() -> tuple[Store, ...]:
+    """One instance of every Store class found in stores/, in order."""
+    package = import_module("cachetui.stores")
+    found: list[Store] = []
+    for info in iter_modules(package.__path__):
+        module = import_module(f"cachetui.stores.{info.name}")
+        found += [
+            c()
+            for c in vars(module).values()
+            if isinstance(c, type) and issubclass(c, Store) and c.__module__ == module.__name__
+        ]
+    return tuple(sorted(found, key=lambda s: (s.order, s.name)))
+
+
+def store_named(name: str) -> Store:
+    """The store of that name. Raises KeyError."""
+    for store in all_stores():
+        if store.name == name:
+            return store
+    raise KeyError(name)
+
+
+def make_root(
+    store: str,
+    path: str,
+    origin: str,
+    *,
+    given: str = "",
+    group: str = "",
+    problems: tuple[Problem, ...] = (),
+) -> Root | None:
+    """A Root for an existing folder (links resolved), or None where there is none."""
+    try:
+        real = os.path.realpath(path)
+        st = os.stat(real)
+    except OSError:
+        return None
+    if not stat.S_ISDIR(st.st_mode):
+        return None
+    return Root(store, real, st.st_dev, st.st_ino, origin, given, os.access(real, os.W_OK), group, problems)

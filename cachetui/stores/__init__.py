@@ -1,0 +1,1 @@
+"""One file a store; found by scanning this folder (see cachetui.store)."""
