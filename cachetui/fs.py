@@ -22,9 +22,7 @@ _RENAME_NOREPLACE = 1
 _RENAME_EXCHANGE = 2
 
 HAS_DIR_FD = os.open in os.supports_dir_fd and os.rename in os.supports_dir_fd
-DIRECTORY = (
-    os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-)
+DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def _find_renameat2() -> Callable[..., int] | None:
@@ -36,7 +34,7 @@ def _find_renameat2() -> Callable[..., int] | None:
         return None
     function.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
     function.restype = ctypes.c_int
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 _renameat2 = _find_renameat2()
@@ -62,9 +60,7 @@ class Fs:
 
     def create(self, parent: int, name: str, mode: int = 0o600) -> int:
         """Create a new file and return a read-write descriptor. Raises FileExistsError where it exists."""
-        flags = (
-            os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        )
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         return self._call("create", os.open, name, flags, mode, dir_fd=parent)
 
     def write_at(self, fd: int, data: bytes, offset: int) -> None:
@@ -148,7 +144,7 @@ def open_dir(path: str, parent: int | None = None) -> int:
 
 
 def open_below(root_fd: int, path: str) -> int:
-    """A descriptor of the folder `path` ("a/b/c", or "" for the root itself) below `root_fd`, following no link (I3)."""
+    """A descriptor of the folder `path` ("a/b/c", or "" for the root) below `root_fd`, following no link (I3)."""
     fd = os.dup(root_fd)
     try:
         for part in path.split("/"):

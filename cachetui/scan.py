@@ -73,9 +73,7 @@ def rescan(scan_: Scan, changed: Sequence[Item]) -> Scan:
     for path in dict.fromkeys(item.root for item in changed):
         before = scan_.root_of(next(i for i in changed if i.root == path))
         mine = [i for i in changed if i.root == path]
-        after = store_named(before.root.store).rescan(
-            before, inodes - {(before.root.dev, before.root.ino)}, mine
-        )
+        after = store_named(before.root.store).rescan(before, inodes - {(before.root.dev, before.root.ino)}, mine)
         scan_ = scan_.replaced(after)
     return scan_
 

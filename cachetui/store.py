@@ -79,9 +79,7 @@ class Store(ABC):
         every item as it is ready and stops early, with complete=False, when report.cancelled().
         """
 
-    def rescan(
-        self, before: RootScan, nested: frozenset[tuple[int, int]], changed: Sequence[Item]
-    ) -> RootScan:
+    def rescan(self, before: RootScan, nested: frozenset[tuple[int, int]], changed: Sequence[Item]) -> RootScan:
         """The root again after `changed` were acted on. Stores where a full scan is slow re-read only those."""
         return self.scan(before.root, nested, Silent())
 

@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 
-# Cc control, Cf format (bidi, zero-width, tags, soft hyphen), Cs surrogates, Zl/Zp separators, Co/Cn private/unassigned.
+# Control, format (bidi, zero-width, tags, soft hyphen), surrogates, separators, private, unassigned.
 _UNSAFE_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"))
 # Letters and marks that render as nothing, or stack without end.
 _UNSAFE_EXTRA = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")

@@ -145,9 +145,7 @@ def _walk(
                             tally.links.append(
                                 (
                                     name,
-                                    os.readlink(entry.name, dir_fd=fd)
-                                    if HAS_SCANDIR_FD
-                                    else os.readlink(entry.path),
+                                    os.readlink(entry.name, dir_fd=fd) if HAS_SCANDIR_FD else os.readlink(entry.path),
                                 )
                             )
                 except OSError as e:
@@ -171,15 +169,11 @@ def _enter(
     depth: int,
 ) -> None:
     if depth >= MAX_DEPTH:
-        tally.problems.append(
-            Problem("too-deep", "folders nested too deeply were not read", f"{base}/{path}")
-        )
+        tally.problems.append(Problem("too-deep", "folders nested too deeply were not read", f"{base}/{path}"))
         tally.blind.append(path)
         return
     try:
-        inner = (
-            os.open(folder, _READ_DIR, dir_fd=fd) if HAS_SCANDIR_FD else os.open(f"{base}/{path}", _READ_DIR)
-        )
+        inner = os.open(folder, _READ_DIR, dir_fd=fd) if HAS_SCANDIR_FD else os.open(f"{base}/{path}", _READ_DIR)
     except OSError as e:
         tally.problems.append(_unreadable(f"{base}/{path}", e))
         tally.blind.append(path)

@@ -1,4 +1,4 @@
-"""A plan is data: what goes, what stays and why, what is refused, how many bytes come back. Screens and --json show it."""
+"""A plan is data: what goes, what stays and why, what is refused, how many bytes come back."""
 
 from __future__ import annotations
 
@@ -149,8 +149,7 @@ class Plan:
     def digest(self) -> str:
         """sha256 of everything that will be touched: two equal digests are the same act."""
         acts = [
-            (i.selection.item.root, i.target, i.refused, [asdict(s) for s in i.steps], i.via_server)
-            for i in self.items
+            (i.selection.item.root, i.target, i.refused, [asdict(s) for s in i.steps], i.via_server) for i in self.items
         ]
         return hashlib.sha256(
             json.dumps([self.verb, self.permanent, acts], sort_keys=True).encode("utf-8", "surrogateescape")
@@ -228,7 +227,7 @@ class TrashEntry:
     """Absolute path of the entry's folder."""
     trash: str
     root: str
-    """Absolute path of the root as it was; the root is found again relative to the trash where a drive is mounted elsewhere."""
+    """Absolute path of the root, found relative to the trash where a drive is mounted elsewhere than before."""
     store: str
     deleted: float
     """POSIX seconds."""
