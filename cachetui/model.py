@@ -139,7 +139,7 @@ class Item:
     blobs: tuple[Blob, ...] = ()
     """Content that lies inside the item: its names go when the item goes."""
     links: tuple[Blob, ...] = ()
-    """Content it needs that lies outside (shared payloads, layers): these names go with the last item that needs them."""
+    """Content it needs that lies outside (payloads, layers): these names go with the last item that needs them."""
     overhead: int = 0
     """Allocated bytes of folders, links, refs and other files that are not content."""
     revisions: tuple[Revision, ...] = ()
