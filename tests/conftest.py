@@ -1,0 +1,45 @@
+"""Every test has a home of its own: nothing outside tmp_path is read or written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cachetui.config import Where
+
+_CLEARED = (
+    "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE",
+    "TRANSFORMERS_CACHE", "LLAMA_CACHE", "CUSTOM_MODEL_DIR", "HF_CACHE_DIR", "QWEN_CACHE", "TORCH_HOME", "OLLAMA_HOST",
+    "MODELSCOPE_CACHE", "HF_TOKEN", "NO_COLOR", "CACHETUI_NOW", "DISPLAY", "WAYLAND_DISPLAY",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A temporary home; HOME, HF_HOME, XDG_* and OLLAMA_MODELS point into it."""
+    path = tmp_path / "home"
+    path.mkdir()
+    for name in _CLEARED:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(path))
+    monkeypatch.setenv("HF_HOME", str(path / ".cache/huggingface"))
+    monkeypatch.setenv("OLLAMA_MODELS", str(path / ".ollama/models"))
+    for name, folder in (
+        ("CACHE", ".cache"),
+        ("CONFIG", ".config"),
+        ("DATA", ".local/share"),
+        ("STATE", ".local/state"),
+    ):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(path / folder))
+    # No server of this machine may be asked either.
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
+    monkeypatch.chdir(path)
+    return path
+
+
+@pytest.fixture
+def where(home: Path) -> Where:
+    """Where to look, for this test's home."""
+    return Where(dict(os.environ), str(home), str(home))
