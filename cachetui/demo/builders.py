@@ -280,7 +280,7 @@ class OllamaStore:
         config: Mapping[str, object] | None = None,
         host: str = "registry.ollama.ai",
     ) -> Path:
-        """Add a tag. `name` is `model:tag` or `namespace/model:tag`; `layers` is role -> content. Returns the manifest."""
+        """Add a tag, `model:tag` or `namespace/model:tag`; `layers` is role -> content. Returns the manifest."""
         model, _, tag = name.partition(":")
         namespace, _, short = model.rpartition("/")
         settings = {"model_format": "gguf", "model_family": "llama", "model_families": ["llama"], "os": "linux"}
