@@ -44,7 +44,7 @@ class _Maker:
 
     def gguf(self, gigabytes: float, seed: str, arch: str, file_type: int, label: str) -> Content:
         """A GGUF file of that size; `file_type` as in llama.cpp's llama_ftype."""
-        values = {
+        values: dict[str, str | int] = {
             "general.architecture": arch,
             "general.name": seed,
             "general.size_label": label,
@@ -138,6 +138,7 @@ def _hub_rest(hub: Hub, m: _Maker, now: float) -> None:
     mirror = hub.repo("acme/support-bot-base")
     mirror.revision(_small("llama", "TinyLlama") | {"model.safetensors": base}, shared=("model.safetensors",))
     set_age(mirror.path, 160, now)
+    set_age(hub.path / "blobs", 40, now)
 
     gemma = hub.repo("google/gemma-3-4b-it")
     first, second = m.weights(4.96, "gemma-1"), m.weights(3.64, "gemma-2")
