@@ -236,7 +236,7 @@ class Hub:
 
     def publish(self, repo: HubRepo, content: Content) -> Path:
         """Put content into the shared store and link the repo's blob to it, as the Xet path does."""
-        write(self.path / "blobs" / SHARED_MARKER, b"")
+        write(self.path / "blobs" / SHARED_MARKER, b"1\n")
         payload = self.payload(content)
         if not payload.exists():
             write(payload, content)
