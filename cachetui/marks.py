@@ -1,0 +1,185 @@
+"""What the user and we remember about items: pins, and when a model was last seen in use.
+
+Pins are promises: a pins file that cannot be read raises, it never means "nothing is pinned". The usage log is a
+help: what cannot be read of it is skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cachetui import paths
+from cachetui.fs import DISK, Fs, open_dir
+from cachetui.model import PINNED, Item, Scan
+
+Key = tuple[str, str]
+
+
+class MarksError(Exception):
+    """The pins cannot be read or written; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Pins and usage log, as they were when loaded. Keys are (root, id)."""
+
+    pins: frozenset[Key] = frozenset()
+    used: dict[Key, float] = field(default_factory=dict)
+    """When each was last seen in use, POSIX seconds."""
+
+    @classmethod
+    def load(cls) -> Marks:
+        """Of this user. Raises MarksError when the pins file is there and cannot be used."""
+        return cls(frozenset(_read_pins(paths.pins_file())), _read_usage(paths.usage_file()))
+
+    def apply(self, item: Item) -> Item:
+        """The item with state PINNED if it is, and `last_used` the newer of its atime and our log."""
+        if item.key in self.pins:
+            item = item.with_states(PINNED)
+        used = self.used.get(item.key)
+        if used is not None and (item.last_used is None or used > item.last_used):
+            item = replace(item, last_used=used)
+        return item
+
+    def apply_scan(self, scan: Scan) -> Scan:
+        """The scan with every item marked."""
+        if not self.pins and not self.used:
+            return scan
+        return replace(scan, roots=tuple(replace(r, items=tuple(self.apply(i) for i in r.items)) for r in scan.roots))
+
+
+def pin(items: Iterable[Item], *, fs: Fs = DISK) -> Marks:
+    """Protect items from bulk actions; the marks as they are now. Raises MarksError."""
+    return _change_pins({i.key for i in items}, set(), fs)
+
+
+def unpin(items: Iterable[Item], *, fs: Fs = DISK) -> Marks:
+    """Take the protection away; the marks as they are now. Raises MarksError."""
+    return _change_pins(set(), {i.key for i in items}, fs)
+
+
+def record_use(items: Iterable[Item], when: float, *, fs: Fs = DISK) -> None:
+    """Remember that these were seen in use. Raises OSError; callers for whom it is a side matter let it pass."""
+    file = paths.usage_file()
+    with _Folder(file, fs) as folder:
+        used = _read_usage(file)
+        for item in items:
+            used[item.key] = max(when, used.get(item.key, when))
+        lines = [json.dumps({"root": root, "id": id_, "when": at}) + "\n" for (root, id_), at in used.items()]
+        folder.write("".join(lines))
+
+
+def _change_pins(add: set[Key], remove: set[Key], fs: Fs) -> Marks:
+    file = paths.pins_file()
+    try:
+        with _Folder(file, fs) as folder:
+            before = _read_pins(file)
+            pins = [key for key in before if key not in remove]
+            pins += sorted(add - set(before))
+            if pins != before:
+                rows = [{"root": root, "id": id_} for root, id_ in pins]
+                folder.write(json.dumps(rows, indent=1) + "\n")
+    except OSError as e:
+        raise MarksError(f"{file}: pins cannot be saved: {e.strerror or e}") from e
+    return Marks(frozenset(pins), _read_usage(paths.usage_file()))
+
+
+def _read_pins(file: Path) -> list[Key]:
+    try:
+        rows = json.loads(file.read_bytes())
+        return list(dict.fromkeys((_text(row["root"]), _text(row["id"])) for row in rows))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as e:
+        raise MarksError(
+            f"{file}: the list of pins cannot be read ({type(e).__name__}: {e}), so what you protected is not known; "
+            "correct the file, or move it away to start without pins"
+        ) from e
+
+
+def _read_usage(file: Path) -> dict[Key, float]:
+    used: dict[Key, float] = {}
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError:
+        return used
+    for line in lines:
+        try:
+            row = json.loads(line)
+            key, when = (_text(row["root"]), _text(row["id"])), float(row["when"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            continue
+        used[key] = max(when, used.get(key, when))
+    return used
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a string was expected, not {value!r}")
+    return value
+
+
+class _Folder:
+    """The folder of one of our files, made where missing and locked against other writers meanwhile."""
+
+    def __init__(self, file: Path, fs: Fs) -> None:
+        self._file = file
+        self._fs = fs
+        self._fd = -1
+
+    def __enter__(self) -> _Folder:
+        missing: list[str] = []
+        folder = self._file.parent
+        while not folder.exists() and folder != folder.parent:
+            missing.insert(0, folder.name)
+            folder = folder.parent
+        self._fd = open_dir(os.path.realpath(folder))
+        try:
+            for name in missing:
+                self._step_into(name)
+            _lock(self._fd)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        return self
+
+    def _step_into(self, name: str) -> None:
+        try:
+            self._fs.mkdir(self._fd, name)
+        except FileExistsError:  # another instance was quicker
+            pass
+        inner = open_dir(name, self._fd)
+        os.close(self._fd)
+        self._fd = inner
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def write(self, text: str) -> None:
+        """Replace the file: the old content or the new is there at any instant."""
+        fs, name = self._fs, self._file.name
+        temporary = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
+        fd = fs.create(self._fd, temporary)
+        try:
+            try:
+                fs.write_at(fd, text.encode(), 0)
+                fs.fsync(fd)
+            finally:
+                os.close(fd)
+            fs.replace(self._fd, temporary, self._fd, name)
+        except OSError:
+            fs.unlink(self._fd, temporary)
+            raise
+        fs.fsync(self._fd)
+
+
+def _lock(fd: int) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(fd, fcntl.LOCK_EX)
