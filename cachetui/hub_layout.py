@@ -52,7 +52,7 @@ def decode_folder(name: str) -> tuple[str, str] | None:
 
 
 def is_hub_layout(path: str) -> bool:
-    """Whether a folder holds a hub cache: a repo's folder, a shared store, or huggingface_hub's own tag. Never raises."""
+    """Whether a folder holds a hub cache: a repo's folder, a shared store or huggingface_hub's tag. Never raises."""
     try:
         with os.scandir(path) as entries:
             if any(REPO_FOLDER.fullmatch(e.name) and (e.is_symlink() or e.is_dir()) for e in entries):
