@@ -1,0 +1,224 @@
+"""What all verbs share: options, where to look, one way to begin, one way to speak."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+import rich_click
+
+from cachetui.config import ConfigError, Where
+from cachetui.marks import Marks, MarksError
+from cachetui.model import Item, Root, Scan
+from cachetui.store import Selection
+from cachetui.text import safe, safe_block
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CONTEXT: dict[str, Any] = {
+    "help_option_names": ["-h", "--help"],
+    # --model_cache_dir is --model-cache-dir: for options and choices, never for arguments.
+    "token_normalize_func": lambda token: token.replace("_", "-"),
+}
+
+
+class Failed(click.ClickException):
+    """It did not work; the message says why and what to do (exit 1)."""
+
+
+def verb(name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command that takes `_` for `-` and prints its help with colours where the terminal has them."""
+    return click.command(name, cls=rich_click.RichCommand, context_settings=CONTEXT, **settings)
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+where_options = _options(
+    click.option(
+        "--cache-dir",
+        "--model-cache-dir",
+        "cache_dir",
+        multiple=True,
+        metavar="DIR",
+        help="Look here too (repeatable): a hub cache, a folder that has one in hub/, or a folder of models.",
+    ),
+    click.option(
+        "--search", multiple=True, metavar="DIR", help="Look for caches of projects below this folder (repeatable)."
+    ),
+)
+root_option = click.option("--root", metavar="DIR", help="Only in this root, where a TARGET exists in several.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object; messages stay on stderr.")
+binary_option = click.option("--binary", is_flag=True, help="Sizes in GiB instead of GB.")
+changing_options = _options(
+    click.option("--dry-run", is_flag=True, help="Say what would happen; change nothing."),
+    click.option("-y", "--yes", is_flag=True, help="Do not ask. Needed where there is no terminal to ask on."),
+)
+
+
+def say(message: str) -> None:
+    """A line for the user, on stderr."""
+    click.echo(safe_block(message), err=True)
+
+
+def to_where(cache_dir: Sequence[str] = (), search: Sequence[str] = ()) -> Where:
+    """Where to look, from the environment, the configuration and the command line."""
+    try:
+        where = Where.current(tuple(cache_dir), tuple(search))
+    except ConfigError as e:
+        raise Failed(str(e)) from None
+    except OSError as e:
+        raise Failed(f"the working folder cannot be found: {e.strerror}; go to another one") from None
+    for given in dict.fromkeys((*cache_dir, *search)):
+        full = where.resolve(given)
+        if not os.path.isdir(full):
+            say(safe(f"{given}: there is no folder {full}"))
+        elif not os.path.isabs(given):
+            say(safe(f"{given} is {full}"))
+    return where
+
+
+def must_have_terminal() -> None:
+    """Refuse to open the user interface where nobody would see it."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("the user interface needs a terminal; for scripts there is: cachetui ls --json")
+
+
+def open_ui(where: Where) -> int:
+    """The user interface."""
+    must_have_terminal()
+    from cachetui.tui.app import run
+
+    return int(run(where))
+
+
+@dataclass(frozen=True)
+class Session:
+    """One look at everything, with what the user marked."""
+
+    where: Where
+    scan: Scan
+    marks: Marks
+    binary: bool
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """All roots."""
+        return tuple(r.root for r in self.scan.roots)
+
+
+def begin(where: Where, *, dry_run: bool = False, binary: bool = False) -> Session:
+    """Recover what an earlier run left unfinished, read everything, apply pins and the usage log."""
+    from cachetui.cli.progress import Reading
+    from cachetui.scan import find_roots, scan_roots
+
+    marks = load_marks()
+    roots, problems = find_roots(where)
+    recover(roots, dry_run=dry_run)
+    with Reading(len(roots)) as reading:
+        scan = scan_roots(roots, roots, reading, problems)
+    for given in where.cache_dirs:
+        _say_if_unknown(where, given, roots)
+    return Session(where, marks.apply_scan(scan), marks, binary or where.config.binary_units)
+
+
+def _say_if_unknown(where: Where, given: str, roots: Iterable[Root]) -> None:
+    real = os.path.realpath(where.resolve(given))
+    if os.path.isdir(real) and not any(r.path == real or r.path.startswith(real + os.sep) for r in roots):
+        say(
+            safe(
+                f"{given}: no cache or model in {real} yet; HF_HUB_CACHE={real} makes other programs keep theirs there"
+            )
+        )
+
+
+def load_marks() -> Marks:
+    """Pins and usage log."""
+    try:
+        return Marks.load()
+    except MarksError as e:
+        raise Failed(str(e)) from None
+
+
+def recover(roots: Sequence[Root], *, dry_run: bool = False) -> None:
+    """Finish or revert what a killed run left behind (only report it with dry_run), and say so."""
+    from cachetui.plans.recovery import recover as run
+
+    for found in run(roots, dry_run=dry_run):
+        say(safe(f"{found.action}: {found.message}"))
+
+
+def real_root(session: Session, given: str | None) -> str | None:
+    """The root that --root names. Raises Failed with the roots there are."""
+    if given is None:
+        return None
+    from cachetui.text import decode_target
+
+    for text in (given, decode_target(given)):
+        full = session.where.resolve(text)
+        for root in session.roots:
+            if root.path in (full, os.path.realpath(full)) or text == root.given:
+                return root.path
+    known = "\n".join(f"  {safe(r.path)}" for r in session.roots) or "  none"
+    raise Failed(f"{safe(given)} is no root; the roots are:\n{known}")
+
+
+def find(session: Session, target: str, root: str | None) -> Selection:
+    """The one thing a TARGET names. Raises Failed, with what to write instead."""
+    from cachetui.targets import TargetAmbiguous, TargetNotFound, resolve
+
+    try:
+        found = resolve(session.scan, target, root, session.where.cwd)
+    except TargetNotFound as e:
+        near = "".join(f"\n  {safe(n)}" for n in e.near)
+        raise Failed(safe(str(e)) + (f"; did you mean{near}" if near else "")) from None
+    except TargetAmbiguous as e:
+        rows = "\n".join(f"  {safe(t)}   in {safe(r)}" for t, r in e.candidates)
+        raise Failed(f"{safe(target)} has several meanings; write one of\n{rows}") from None
+    if len(found) > 1:
+        rows = "\n".join(f"  --root {safe(s.item.root)}" for s in found)
+        raise Failed(f"{safe(target)} is in {len(found)} roots; say which one:\n{rows}")
+    return found[0]
+
+
+def must_be_store(name: str) -> None:
+    """Refuse a --store that is none."""
+    from cachetui.store import all_stores
+
+    known = [s.name for s in all_stores()]
+    if name not in known:
+        raise click.UsageError(f"--store {safe(name)}: there are {', '.join(known)}")
+
+
+def filtered(session: Session, expressions: Sequence[str], items: Iterable[Item]) -> list[Item]:
+    """Those that pass every expression."""
+    from cachetui.filters import FilterError, compile_filter
+
+    try:
+        tests = [compile_filter(e, session.scan.ledger) for e in expressions]
+    except FilterError as e:
+        raise click.UsageError(str(e)) from None
+    return [i for i in items if all(test(i) for test in tests)]
+
+
+def must_agree(question: str, *, yes: bool, as_json: bool, word: str = "") -> bool:
+    """Ask on the terminal unless --yes; with `word` it has to be typed. Without a terminal --yes is needed."""
+    if yes:
+        return True
+    if as_json or not sys.stdin.isatty():
+        why = "--json asks nothing" if as_json else "there is no terminal to ask on"
+        raise click.UsageError(f"{why}: add -y to go ahead or --dry-run to look")
+    if word:
+        answer = click.prompt(safe(question), default="", show_default=False, err=True)
+        return bool(answer.strip() == word)
+    return click.confirm(safe(question), err=True)

@@ -1,0 +1,54 @@
+"""cachetui demo: a small world to try everything on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+from pathlib import Path
+
+import click
+
+from cachetui.cli import common
+from cachetui.cli.common import Failed
+from cachetui.config import Where
+from cachetui.text import safe
+
+
+@common.verb()
+@click.option("--build", metavar="DIR", help="Only build it in this new folder, and print the environment to use.")
+@common.json_option
+def demo(build: str | None, as_json: bool) -> int:
+    """Open the user interface on a small world of real formats, where every key can be pressed without risk.
+
+    \b
+      cachetui demo
+      eval "$(cachetui demo --build /tmp/world)" && cachetui ls
+    """
+    from cachetui import demo as world
+
+    if build is not None:
+        try:
+            env = world.build(Path(build))
+        except OSError as e:
+            raise Failed(safe(f"{build}: {e.strerror or e}")) from None
+        if as_json:
+            from cachetui.cli import data
+
+            data.emit({**data.path_fields(os.path.abspath(build)), "env": {k: data.plain(v) for k, v in env.items()}})
+        else:
+            for name, value in env.items():
+                click.echo(f"export {name}={shlex.quote(value)}")
+        return 0
+    if as_json:
+        raise click.UsageError("--json goes with --build DIR")
+    common.must_have_terminal()
+    with tempfile.TemporaryDirectory(prefix="cachetui-demo-", ignore_cleanup_errors=True) as folder:
+        env = world.build(Path(folder) / "world")
+        before = dict(os.environ)
+        os.environ.update(env)
+        try:
+            return common.open_ui(Where.current())
+        finally:
+            os.environ.clear()
+            os.environ.update(before)

@@ -1,0 +1,94 @@
+"""cachetui info: the program, the roots, and every path it uses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from cachetui import __version__, paths, units
+from cachetui.cli import common
+from cachetui.text import safe
+
+
+@common.verb()
+@common.where_options
+@common.binary_option
+@common.json_option
+def info(cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_json: bool) -> None:
+    """Show the version, the roots that are looked at and why, and every path this program uses.
+
+    \b
+      cachetui info --json
+    """
+    from cachetui.plans.trash import entries
+    from cachetui.scan import find_roots
+    from cachetui.store import all_stores
+
+    where = common.to_where(cache_dir, search)
+    binary = binary or where.config.binary_units
+    roots, problems = find_roots(where)
+    common.recover(roots, dry_run=True)
+    trashes = sorted({e.trash for e in entries(roots)})
+    files: dict[str, str | os.PathLike[str]] = {
+        "config": paths.config_file(),
+        "pins": paths.pins_file(),
+        "usage_log": paths.usage_file(),
+        "history": paths.history_file(),
+        "fallback_journal": paths.fallback_journal_dir(),
+        "program": os.path.dirname(os.path.abspath(common.__file__)),
+        "python": sys.executable,
+    }
+    if as_json:
+        from cachetui.cli import data
+
+        rows: list[dict[str, Any]] = []
+        for r in roots:
+            disk = data.disk_of(r.path)
+            rows.append(
+                {
+                    "store": r.store,
+                    **data.path_fields(r.path),
+                    "given": data.plain(r.given),
+                    "origin": data.plain(r.origin),
+                    "group": data.plain(r.group),
+                    "writable": r.writable,
+                    "disk_total": disk[0] if disk else None,
+                    "disk_free": disk[1] if disk else None,
+                    "problems": [data.problem(p) for p in r.problems],
+                }
+            )
+        data.emit(
+            {
+                "version": __version__,
+                "python_version": sys.version.split()[0],
+                "platform": sys.platform,
+                "stores": [{"name": s.name, "title": s.title} for s in all_stores()],
+                "roots": rows,
+                "paths": {name: {**data.path_fields(str(p)), "exists": os.path.exists(p)} for name, p in files.items()},
+                "trash": [data.path_fields(t) for t in trashes],
+                "problems": [data.problem(p) for p in problems],
+            }
+        )
+        return
+    from cachetui.cli.data import disk_of
+    from cachetui.cli.table import Column, fields, out, table
+
+    fields([("cachetui", __version__), ("python", f"{sys.version.split()[0]} on {sys.platform}")])
+    out()
+    rows_ = []
+    for r in roots:
+        disk = disk_of(r.path)
+        free = units.size(disk[1], binary=binary) if disk else "?"
+        rows_.append((r.path, r.store, r.origin, "" if r.writable else "read-only", free))
+    if rows_:
+        table([Column("ROOT", flex=True), Column("STORE"), Column("BECAUSE OF"), Column(""), Column("FREE")], rows_)
+    else:
+        out("No root exists yet.")
+    for about, p in [*((r.path, p) for r in roots for p in r.problems), *(("", p) for p in problems)]:
+        out(f"! {safe(about)}: {safe(p.message)}" if about else f"! {safe(p.message)}")
+    out()
+    fields(
+        [(name.replace("_", " "), str(p) if os.path.exists(p) else f"{p}  (not there)") for name, p in files.items()]
+    )
+    fields([("trash", t) for t in trashes])

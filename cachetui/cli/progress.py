@@ -1,0 +1,92 @@
+"""One line of progress on stderr, on a terminal only; nothing for what is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+from cachetui.model import Item, Root, RootScan, Stub
+from cachetui.text import safe
+
+_QUIET_FOR = 0.4
+_EVERY = 0.1
+
+
+class Line:
+    """A line that is written over, at most ten times a second, and gone in the end."""
+
+    def __init__(self) -> None:
+        self._on = sys.stderr.isatty()
+        self._next = time.monotonic() + _QUIET_FOR
+        self._shown = False
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            print("\r" + " " * self._width() + "\r", end="", file=sys.stderr, flush=True)
+
+    def show(self, text: str) -> None:
+        """Write the line, if it is time."""
+        if not self._on or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _EVERY
+        self._shown = True
+        width = self._width()
+        print("\r" + safe(text)[:width].ljust(width), end="", file=sys.stderr, flush=True)
+
+    @staticmethod
+    def _width() -> int:
+        try:
+            return max(os.get_terminal_size(2).columns - 1, 20)
+        except OSError:
+            return 79
+
+
+class Reading(Line):
+    """Progress of a scan (a model.Reporter)."""
+
+    def __init__(self, roots: int) -> None:
+        super().__init__()
+        self._roots = roots
+        self._names = 0
+        self._sized = 0
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def named(self, root: Root, stubs: Sequence[Stub]) -> None:
+        """Names of a root are known."""
+        self._names += len(stubs)
+
+    def sized(self, root: Root, item: Item) -> None:
+        """One item is complete."""
+        self._sized += 1
+        if self._on:
+            self.show(f"reading {self._sized} of {max(self._names, self._sized)}: {item.name}")
+
+    def done(self, root: RootScan) -> None:
+        """A root is complete."""
+
+    def cancelled(self) -> bool:
+        """Never: Control-C ends the process."""
+        return False
+
+
+class Doing(Line):
+    """Progress of an operation (a plans.model.Progress)."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self._what = what
+
+    def __enter__(self) -> Doing:
+        return self
+
+    def advance(self, done: int, total: int, name: str) -> None:
+        """`done` of `total` steps are made."""
+        if self._on:
+            self.show(f"{self._what} {done} of {total}: {name}")

@@ -1,0 +1,161 @@
+"""cachetui rm: delete, undoably."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from cachetui.cli import common
+from cachetui.cli.common import Session
+from cachetui.model import PINNED
+from cachetui.plans import model as plans
+from cachetui.plans.model import Outcome, Plan
+from cachetui.store import Selection
+from cachetui.text import safe
+
+INCLUDE = (plans.IN_USE, plans.LOCKED, plans.YOUNG, plans.UNCHECKED, plans.NO_UNDO, plans.SERVER)
+
+
+@common.verb()
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option(
+    "-f",
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="EXPR",
+    help="All that passes, e.g. 'accessed>6mo'; with TARGETs: only those of them that pass (repeatable).",
+)
+@common.root_option
+@click.option("--permanent", is_flag=True, help="Not into the trash: gone for good, the space is free at once.")
+@click.option(
+    "--include",
+    multiple=True,
+    type=click.Choice(INCLUDE),
+    help="Delete also what is in use, locked, young ..., without asking about it (repeatable).",
+)
+@common.where_options
+@common.changing_options
+@common.binary_option
+@common.json_option
+def rm(
+    targets: tuple[str, ...],
+    filters: tuple[str, ...],
+    root: str | None,
+    permanent: bool,
+    include: tuple[str, ...],
+    cache_dir: tuple[str, ...],
+    search: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    binary: bool,
+    as_json: bool,
+) -> int:
+    """Delete items, revisions or files into the trash. `undo` brings them back; `trash empty` frees the space.
+
+    Shows first what goes, what stays and who needs it. Pins protect from --filter and from several TARGETs at once.
+
+    \b
+      cachetui rm hf:Qwen/Qwen3-VL-2B-Instruct
+      cachetui rm hf:org/name@a1b2c3d ollama:llama3.2:3b
+      cachetui rm hf:org/name-GGUF:model-Q8_0.gguf
+      cachetui rm --filter 'accessed>6mo' --filter 'size>5GB' --dry-run
+    """
+    if not targets and not filters:
+        raise click.UsageError("name what to delete: a TARGET (see: cachetui ls) or --filter EXPR")
+    session = common.begin(common.to_where(cache_dir, search), dry_run=dry_run, binary=binary)
+    selections = _selections(session, targets, filters, common.real_root(session, root))
+    if not selections:
+        return _nothing(as_json, dry_run)
+    from cachetui.plans.removal import prepare
+
+    plan = prepare(session.scan, selections, permanent=permanent, bulk=bool(filters) or len(selections) > 1)
+    if not as_json:
+        _show(session, plan)
+    if dry_run or not plan.accepted:
+        if as_json:
+            _emit(plan, None, dry_run)
+        return 0 if dry_run else _code(plan, None, bool(filters))
+    accept = _agree(plan, include, yes=yes, as_json=as_json)
+    if accept is None:
+        common.say("Nothing was deleted.")
+        return 1
+    outcome = _execute(plan, accept)
+    if as_json:
+        _emit(plan, outcome, dry_run)
+    else:
+        from cachetui.cli.plan import outcome_lines
+
+        for line in outcome_lines(outcome, session.binary):
+            click.echo(line)
+    return _code(plan, outcome, bool(filters))
+
+
+def _selections(
+    session: Session, targets: Sequence[str], filters: Sequence[str], root: str | None
+) -> Sequence[Selection]:
+    from cachetui.targets import merged
+
+    if not targets:
+        items = [i for i in session.scan.items if root is None or i.root == root]
+        return [Selection(i) for i in common.filtered(session, filters, items)]
+    found = merged([common.find(session, t, root) for t in targets])
+    passing = {i.key for i in common.filtered(session, filters, [s.item for s in found])}
+    return [s for s in found if s.item.key in passing]
+
+
+def _nothing(as_json: bool, dry_run: bool) -> int:
+    if as_json:
+        from cachetui.cli import data
+
+        data.emit({"verb": "rm", "dry_run": dry_run, "plan": None, "outcome": None})
+    common.say("Nothing passes the filter; nothing was deleted.")
+    return 0
+
+
+def _show(session: Session, plan: Plan) -> None:
+    from cachetui.cli.plan import plan_lines
+
+    for line in plan_lines(plan, session.binary):
+        click.echo(line)
+
+
+def _agree(plan: Plan, include: Sequence[str], *, yes: bool, as_json: bool) -> frozenset[str] | None:
+    """The cautions accepted; None when the user said no."""
+    accept = set(include)
+    if plan.permanent:
+        accept.add(plans.PERMANENT)
+        question = f"{len(plan.accepted)} will be gone for good. Type delete to go ahead"
+        if not common.must_agree(question, yes=yes, as_json=as_json, word="delete"):
+            return None
+    elif not common.must_agree(f"Delete {len(plan.accepted)}?", yes=yes, as_json=as_json):
+        return None
+    if not yes:
+        for code in sorted(plan.cautions - accept):
+            why = next(c.message for i in plan.accepted for c in i.cautions if c.code == code)
+            if common.must_agree(f"{safe(why)}: delete all the same? [{code}]", yes=False, as_json=as_json):
+                accept.add(code)
+    return frozenset(accept)
+
+
+def _execute(plan: Plan, accept: frozenset[str]) -> Outcome:
+    from cachetui.cli.progress import Doing
+    from cachetui.plans.executor import execute
+
+    with Doing("deleting") as progress:
+        return execute(plan, accept=accept, progress=progress)
+
+
+def _emit(plan: Plan, outcome: Outcome | None, dry_run: bool) -> None:
+    from cachetui.cli import data
+    from cachetui.cli.plan import outcome_data, plan_data
+
+    done = outcome_data(outcome) if outcome is not None else None
+    data.emit({"verb": "rm", "dry_run": dry_run, "plan": plan_data(plan), "outcome": done})
+
+
+def _code(plan: Plan, outcome: Outcome | None, filtered: bool) -> int:
+    """1 when something asked for was not done. A pinned item that a filter happened to catch was not asked for."""
+    refused = [i for i in plan.refused if not (filtered and PINNED in i.selection.item.states)]
+    return 1 if refused or (outcome is not None and not outcome.ok) else 0

@@ -1,0 +1,282 @@
+"""cachetui undo, cachetui trash: bring back what was deleted, or give its space back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+import rich_click
+
+from cachetui import units
+from cachetui.cli import common
+from cachetui.cli.common import Failed
+from cachetui.config import Where
+from cachetui.text import safe
+
+if TYPE_CHECKING:
+    from cachetui.plans.model import Outcome, Progress, TrashEntry
+
+
+def _entries(where: Where, *, dry_run: bool = False) -> tuple[TrashEntry, ...]:
+    """What lies in the trash of every root, newest first, after recovery."""
+    from cachetui.plans.trash import entries
+    from cachetui.scan import find_roots
+
+    roots, _ = find_roots(where)
+    common.recover(roots, dry_run=dry_run)
+    return entries(roots)
+
+
+def _of_operation(entries: Sequence[TrashEntry], operation: str) -> list[TrashEntry]:
+    """The entries of one operation (its id or the beginning of it), in every root."""
+    ids = {e.id for e in entries if e.id == operation} or {e.id for e in entries if e.id.startswith(operation)}
+    if len(ids) > 1:
+        raise Failed(f"{safe(operation)} is the beginning of several: {', '.join(safe(i) for i in sorted(ids))}")
+    if not ids:
+        known = ", ".join(dict.fromkeys(safe(e.id) for e in entries[:8])) or "the trash is empty"
+        raise Failed(f"nothing in the trash is called {safe(operation)}; there is: {known}")
+    return [e for e in entries if e.id in ids]
+
+
+def _describe(entry: TrashEntry) -> str:
+    """What an entry holds, on one line; safe."""
+    shown = ", ".join(safe(i.target) for i in entry.items[:4])
+    if len(entry.items) > 4:
+        shown += f" and {len(entry.items) - 4} more"
+    return f"{safe(entry.id)}  {units.age(entry.deleted)}  {shown}  to {safe(entry.root)}"
+
+
+def _entry_data(entry: TrashEntry) -> dict[str, Any]:
+    from cachetui.cli import data
+
+    return {
+        "id": data.plain(entry.id),
+        "store": entry.store,
+        **data.path_fields(entry.root, "root"),
+        **data.path_fields(entry.path),
+        "deleted": units.iso(entry.deleted),
+        "by": data.plain(entry.by),
+        "frees": entry.frees,
+        "items": [
+            {
+                "number": i.number,
+                "target": data.plain(i.target),
+                "name": data.plain(i.name),
+                "size": i.size,
+                "allocated": i.allocated,
+                "frees": i.frees,
+            }
+            for i in entry.items
+        ],
+    }
+
+
+def _finish(verb: str, entries: Sequence[TrashEntry], outcomes: Sequence[Outcome] | None, as_json: bool) -> int:
+    """Say what was done; `outcomes` is None for a dry run."""
+    if as_json:
+        from cachetui.cli import data
+        from cachetui.cli.plan import outcome_data
+
+        done = None if outcomes is None else [outcome_data(o) for o in outcomes]
+        what = [_entry_data(e) for e in entries]
+        data.emit({"verb": verb, "dry_run": outcomes is None, "entries": what, "outcomes": done})
+    else:
+        from cachetui.cli.plan import outcome_lines
+
+        for outcome in outcomes or ():
+            for line in outcome_lines(outcome, False):
+                click.echo(line)
+    return 0 if outcomes is None or all(o.ok for o in outcomes) else 1
+
+
+def _act(
+    verb: str,
+    entries: Sequence[TrashEntry],
+    run: Callable[[Progress], list[Outcome]],
+    *,
+    question: str,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Show, ask, do, say."""
+    from cachetui.cli.progress import Doing
+
+    if not as_json:
+        for entry in entries:
+            click.echo(_describe(entry))
+    if dry_run:
+        return _finish(verb, entries, None, as_json)
+    if not common.must_agree(question, yes=yes, as_json=as_json):
+        common.say("Nothing was done.")
+        return 1
+    with Doing(verb) as progress:
+        outcomes = run(progress)
+    return _finish(verb, entries, outcomes, as_json)
+
+
+def _restore(entries: Sequence[TrashEntry], numbers: frozenset[int] | None) -> Callable[[Progress], list[Outcome]]:
+    from cachetui.plans.trash import restore
+
+    return lambda progress: [restore(e, numbers, progress=progress) for e in entries]
+
+
+@common.verb()
+@click.argument("operation", required=False)
+@common.where_options
+@common.changing_options
+@common.json_option
+def undo(
+    operation: str | None,
+    cache_dir: tuple[str, ...],
+    search: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Bring back what the last deletion took, or that of OPERATION (see: cachetui trash). Never overwrites anything.
+
+    \b
+      cachetui undo
+      cachetui undo 20261121-101500-a1b2 -y
+    """
+    entries = _entries(common.to_where(cache_dir, search), dry_run=dry_run)
+    if not entries and operation is None:
+        raise Failed("there is nothing to undo: the trash is empty")
+    chosen = _of_operation(entries, operation if operation is not None else entries[0].id)
+    return _act(
+        "undo",
+        chosen,
+        _restore(chosen, None),
+        question="Put it back?",
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+    )
+
+
+@click.group(cls=rich_click.RichGroup, invoke_without_command=True, context_settings=common.CONTEXT)
+@common.where_options
+@common.binary_option
+@common.json_option
+@click.pass_context
+def trash(ctx: click.Context, cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_json: bool) -> None:
+    """List what was deleted and can be brought back. `trash restore` brings back, `trash empty` frees the space.
+
+    \b
+      cachetui trash
+      cachetui trash restore 20261121-101500-a1b2 --item 2
+      cachetui trash empty --older-than 30d
+    """
+    if ctx.invoked_subcommand is not None:
+        if cache_dir or search or as_json or binary:
+            raise click.UsageError(f"write the options after {ctx.invoked_subcommand!r}")
+        return
+    entries = _entries(common.to_where(cache_dir, search))
+    frees = sum(e.frees for e in entries)
+    if as_json:
+        from cachetui.cli import data
+
+        data.emit({"entries": [_entry_data(e) for e in entries], "frees": frees})
+        return
+    from cachetui.cli.table import Column, out, table
+
+    rows = [
+        (e.id, units.age(e.deleted), str(i.number), units.size(i.frees, binary=binary), i.target, e.root)
+        for e in entries
+        for i in e.items
+    ]
+    if rows:
+        heads = [Column("OPERATION"), Column("DELETED"), Column("ITEM", right=True), Column("FREES", right=True)]
+        table([*heads, Column("TARGET", flex=True), Column("ROOT", flex=True)], rows)
+        out()
+    what = "1 item" if len(rows) == 1 else f"{len(rows)} items"
+    out(f"{what} in the trash, emptying it frees {units.size(frees, binary=binary)}")
+
+
+@trash.command(cls=rich_click.RichCommand, context_settings=common.CONTEXT)
+@click.argument("operation", metavar="ID")
+@click.option("--item", "numbers", type=int, multiple=True, metavar="N", help="Only this item of it (repeatable).")
+@common.where_options
+@common.changing_options
+@common.json_option
+def restore(
+    operation: str,
+    numbers: tuple[int, ...],
+    cache_dir: tuple[str, ...],
+    search: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Put an entry of the trash, or single items of it, back where they were.
+
+    \b
+      cachetui trash restore 20261121-101500-a1b2 --item 2
+    """
+    entries = _of_operation(_entries(common.to_where(cache_dir, search), dry_run=dry_run), operation)
+    wanted = frozenset(numbers)
+    if wanted:
+        known = {i.number for e in entries for i in e.items}
+        if not wanted <= known:
+            raise Failed(f"there is no item {min(wanted - known)} in {safe(operation)}; it has {sorted(known)}")
+        if len(entries) > 1:
+            raise Failed(f"{safe(operation)} deleted from {len(entries)} roots; restore all of it, without --item")
+    return _act(
+        "restore",
+        entries,
+        _restore(entries, wanted or None),
+        question="Put it back?",
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+    )
+
+
+@trash.command(cls=rich_click.RichCommand, context_settings=common.CONTEXT)
+@click.argument("operations", nargs=-1, metavar="[ID]...")
+@click.option("--older-than", metavar="AGE", help="Only what was deleted longer ago, e.g. 30d or 6mo.")
+@common.where_options
+@common.changing_options
+@common.json_option
+def empty(
+    operations: tuple[str, ...],
+    older_than: str | None,
+    cache_dir: tuple[str, ...],
+    search: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Empty the trash: gone for good, the space is free. Without ID all of it.
+
+    \b
+      cachetui trash empty --older-than 30d -y
+    """
+    entries: Sequence[TrashEntry] = _entries(common.to_where(cache_dir, search), dry_run=dry_run)
+    if operations:
+        entries = [e for o in dict.fromkeys(operations) for e in _of_operation(entries, o)]
+    if older_than is not None:
+        try:
+            limit = time.time() - units.parse_age(older_than)
+        except ValueError as e:
+            raise click.UsageError(str(e)) from None
+        entries = [e for e in entries if e.deleted < limit]
+    if not entries:
+        common.say("Nothing to empty.")
+        return _finish("empty", (), None if dry_run else (), as_json)
+    from cachetui.plans.trash import empty as run
+
+    chosen = tuple(dict.fromkeys(entries))
+    frees = units.size(sum(e.frees for e in chosen))
+    return _act(
+        "empty",
+        chosen,
+        lambda progress: [run(chosen, progress=progress)],
+        question=f"Gone for good, frees {frees}. Empty?",
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+    )
