@@ -92,6 +92,7 @@ def cli(ctx: click.Context, cache_dir: tuple[str, ...], search: tuple[str, ...])
     Without a verb it opens the user interface.
 
     \b
+    Examples:
       cachetui                                        look around
       cachetui ls --sort size --limit 10              what eats the disk
       cachetui rm --filter 'accessed>6mo' --dry-run   what could go

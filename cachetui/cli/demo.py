@@ -19,9 +19,10 @@ from cachetui.text import safe
 @click.option("--build", metavar="DIR", help="Only build it in this new folder, and print the environment to use.")
 @common.json_option
 def demo(build: str | None, as_json: bool) -> int:
-    """Open the user interface on a small world of real formats, where every key can be pressed without risk.
+    """Try every key without risk, on a small made-up world.
 
     \b
+    Examples:
       cachetui demo
       eval "$(cachetui demo --build /tmp/world)" && cachetui ls
     """

@@ -16,6 +16,7 @@ def history(limit: int | None, binary: bool, as_json: bool) -> None:
     """List what was deleted, restored and emptied, newest first.
 
     \b
+    Examples:
       cachetui history --limit 20
     """
     from cachetui.plans.history import records

@@ -16,9 +16,10 @@ from cachetui.text import safe
 @common.binary_option
 @common.json_option
 def info(cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_json: bool) -> None:
-    """Show the version, the roots that are looked at and why, and every path this program uses.
+    """Show version, roots and every path used.
 
     \b
+    Examples:
       cachetui info --json
     """
     from cachetui.plans.trash import entries

@@ -74,11 +74,13 @@ class Listing:
 def ls(
     cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, quiet: bool, as_json: bool, **asked: Any
 ) -> None:
-    """List every model, dataset and leftover, with what each really costs. Also: list.
+    """List what is on this machine and what it costs.
 
-    SIZE is what its files hold, FREES what deleting it alone gives back (what others share stays).
+    `list` is its second name. SIZE is what its files hold, FREES what deleting it alone gives back: what others share
+    stays.
 
     \b
+    Examples:
       cachetui ls --sort size --limit 10
       cachetui ls --filter 'accessed>6mo' --filter type=model
       cachetui ls --json | jq '.items[] | select(.states | index("damaged")) | .id'

@@ -28,9 +28,12 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 @common.verb()
 @_options
 def pin(targets: tuple[str, ...], **options: Any) -> int:
-    """Protect items: no filter and no deletion of several things at once touches them.
+    """Protect items from bulk deletion.
+
+    No filter and no deletion of several things at once touches them.
 
     \b
+    Examples:
       cachetui pin hf:meta-llama/Llama-3.2-3B-Instruct
     """
     return _change(targets, pinned=True, **options)
@@ -42,6 +45,7 @@ def unpin(targets: tuple[str, ...], **options: Any) -> int:
     """Take the protection of `pin` away.
 
     \b
+    Examples:
       cachetui unpin hf:meta-llama/Llama-3.2-3B-Instruct
     """
     return _change(targets, pinned=False, **options)

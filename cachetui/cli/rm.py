@@ -33,7 +33,8 @@ INCLUDE = (plans.IN_USE, plans.LOCKED, plans.YOUNG, plans.UNCHECKED, plans.NO_UN
     "--include",
     multiple=True,
     type=click.Choice(INCLUDE),
-    help="Delete also what is in use, locked, young ..., without asking about it (repeatable).",
+    metavar="CODE",
+    help=f"Without asking, delete also what is {', '.join(INCLUDE)} (one of these; repeatable).",
 )
 @common.where_options
 @common.changing_options
@@ -52,11 +53,13 @@ def rm(
     binary: bool,
     as_json: bool,
 ) -> int:
-    """Delete items, revisions or files into the trash. `undo` brings them back; `trash empty` frees the space.
+    """Delete items, revisions or files, undoably.
 
-    Shows first what goes, what stays and who needs it. Pins protect from --filter and from several TARGETs at once.
+    They go to the trash: `undo` brings them back, `trash empty` frees the space. Shows first what goes, what stays
+    and who needs it. Pins protect from --filter and from several TARGETs at once.
 
     \b
+    Examples:
       cachetui rm hf:Qwen/Qwen3-VL-2B-Instruct
       cachetui rm hf:org/name@a1b2c3d ollama:llama3.2:3b
       cachetui rm hf:org/name-GGUF:model-Q8_0.gguf

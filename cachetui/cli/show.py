@@ -34,9 +34,12 @@ def show(
     binary: bool,
     as_json: bool,
 ) -> None:
-    """Show one item, revision or file: what it is, what it holds, who shares it, who has it open.
+    """Show one item, revision or file.
+
+    What it is, what it holds, who shares its bytes, who has it open, what is wrong with it.
 
     \b
+    Examples:
       cachetui show hf:Qwen/Qwen3-VL-2B-Instruct
       cachetui show ollama:llama3.2:3b --json
       cachetui show ~/.cache/huggingface/hub/models--gpt2

@@ -136,9 +136,12 @@ def undo(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Bring back what the last deletion took, or that of OPERATION (see: cachetui trash). Never overwrites anything.
+    """Bring back what the last deletion took.
+
+    Or what OPERATION took (see: cachetui trash). Never overwrites anything.
 
     \b
+    Examples:
       cachetui undo
       cachetui undo 20261121-101500-a1b2 -y
     """
@@ -163,9 +166,12 @@ def undo(
 @common.json_option
 @click.pass_context
 def trash(ctx: click.Context, cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_json: bool) -> None:
-    """List what was deleted and can be brought back. `trash restore` brings back, `trash empty` frees the space.
+    """List what was deleted and can be brought back.
+
+    `trash restore` brings back, `trash empty` frees the space.
 
     \b
+    Examples:
       cachetui trash
       cachetui trash restore 20261121-101500-a1b2 --item 2
       cachetui trash empty --older-than 30d
@@ -214,6 +220,7 @@ def restore(
     """Put an entry of the trash, or single items of it, back where they were.
 
     \b
+    Examples:
       cachetui trash restore 20261121-101500-a1b2 --item 2
     """
     entries = _of_operation(_entries(common.to_where(cache_dir, search), dry_run=dry_run), operation)
@@ -250,9 +257,12 @@ def empty(
     yes: bool,
     as_json: bool,
 ) -> int:
-    """Empty the trash: gone for good, the space is free. Without ID all of it.
+    """Free the space of what was deleted, for good.
+
+    Without ID all of the trash.
 
     \b
+    Examples:
       cachetui trash empty --older-than 30d -y
     """
     entries: Sequence[TrashEntry] = _entries(common.to_where(cache_dir, search), dry_run=dry_run)
