@@ -42,7 +42,8 @@ def safe(text: str) -> str:
     for char in text:
         category = unicodedata.category(char)
         combining = combining + 1 if category in ("Mn", "Me") else 0
-        if category in _UNSAFE_CATEGORIES or char in _UNSAFE_EXTRA or combining > _MAX_COMBINING:
+        blank = category == "Zs" and char != " "  # a no-break or wide space is taken for a plain one
+        if category in _UNSAFE_CATEGORIES or blank or char in _UNSAFE_EXTRA or combining > _MAX_COMBINING:
             out.append(_escape_char(char))
         else:
             out.append(char)

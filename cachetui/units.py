@@ -8,11 +8,24 @@ import time
 
 import humanize
 
+_MAX_DIGITS = 40
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
 _BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _SIZE = re.compile(r"([0-9]*\.?[0-9]+)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
-_AGE = re.compile(r"([0-9]*\.?[0-9]+)\s*(s|sec|m|min|h|d|w|mo|y)[a-z]*", re.IGNORECASE)
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "mo": 30 * 86400, "y": 365 * 86400}
+_AGE = re.compile(r"([0-9]*\.?[0-9]+)\s*([a-z]+)", re.IGNORECASE)
+_SECONDS = {
+    word: seconds
+    for seconds, words in (
+        (1, "s sec secs second seconds"),
+        (60, "m min mins minute minutes"),
+        (3600, "h hour hours"),
+        (86400, "d day days"),
+        (7 * 86400, "w week weeks"),
+        (30 * 86400, "mo month months"),
+        (365 * 86400, "y year years"),
+    )
+    for word in words.split()
+}
 
 
 def size(count: int, *, binary: bool = False) -> str:
@@ -49,7 +62,7 @@ def iso(when: float | None) -> str | None:
 def parse_size(text: str) -> int:
     """`10GB`, `1.5 GiB`, `300M`, `42` in bytes. Raises ValueError with what is allowed."""
     match = _SIZE.fullmatch(text.strip())
-    if match is None:
+    if match is None or len(text) > _MAX_DIGITS:
         raise ValueError(f"not a size: {text!r}; write it like 10GB, 300M or 1.5GiB")
     number, unit, binary = match.groups()
     return int(float(number) * (_BINARY if binary else _UNITS)[unit.lower()])
@@ -58,7 +71,7 @@ def parse_size(text: str) -> int:
 def parse_age(text: str) -> float:
     """`6mo`, `30d`, `2w`, `1y`, `12h` in seconds. Raises ValueError with what is allowed."""
     match = _AGE.fullmatch(text.strip())
-    if match is None:
+    seconds = _SECONDS.get(match[2].lower()) if match is not None else None
+    if match is None or seconds is None:
         raise ValueError(f"not an age: {text!r}; write it like 12h, 30d, 2w, 6mo or 1y")
-    unit = match[2].lower()
-    return float(match[1]) * _SECONDS[{"sec": "s", "min": "m"}.get(unit, unit)]
+    return float(match[1]) * seconds
