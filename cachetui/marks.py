@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -91,6 +92,8 @@ def _change_pins(add: set[Key], remove: set[Key], fs: Fs) -> Marks:
 def _read_pins(file: Path) -> list[Key]:
     try:
         rows = json.loads(file.read_bytes())
+        if not isinstance(rows, list):
+            raise TypeError(f"a list was expected, not {type(rows).__name__}")
         return list(dict.fromkeys((_text(row["root"]), _text(row["id"])) for row in rows))
     except FileNotFoundError:
         return []
@@ -172,7 +175,8 @@ class _Folder:
                 os.close(fd)
             fs.replace(self._fd, temporary, self._fd, name)
         except OSError:
-            fs.unlink(self._fd, temporary)
+            with suppress(OSError):
+                fs.unlink(self._fd, temporary)
             raise
         fs.fsync(self._fd)
 

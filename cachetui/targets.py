@@ -69,7 +69,10 @@ def resolve(scan: Scan, text: str, root: str | None = None, cwd: str = "") -> li
     items = [i for i in scan.items if root is None or i.root == root]
     try:
         wanted = decode_target(text)
-    except UnicodeEncodeError:
+        os.fsencode(wanted)
+        if "\0" in wanted:
+            raise ValueError
+    except ValueError:
         raise TargetNotFound(text, f"{text!r} is no name that a file could have") from None
     index = _Index(items)
     notes: list[str] = []
