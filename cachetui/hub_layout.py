@@ -42,6 +42,8 @@ LITTER = re.compile(
     re.DOTALL,
 )
 """What crashes and other clients leave among the blobs."""
+REF_LITTER = re.compile(r".+\.[0-9a-f]{8}\.tmp", re.DOTALL)
+"""A ref that was being written."""
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 
 

@@ -1,0 +1,303 @@
+"""The item a repo of a hub cache becomes: its revisions, parts, states and problems; and repos that lie elsewhere."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cachetui import formats, hub_layout, walk
+from cachetui.folder import Folder
+from cachetui.hub_ground import Ground
+from cachetui.hub_links import HINTS, MESSAGES
+from cachetui.hub_repo import LINKED, Repo, Snapshot
+from cachetui.model import (
+    ARCHIVED,
+    DAMAGED,
+    FOREIGN_OWNER,
+    LITTER,
+    NO_TRAITS,
+    OFFLINE,
+    OK,
+    ORPHANS,
+    PARTIAL,
+    PARTIALS,
+    READ_ONLY,
+    Blob,
+    Item,
+    Problem,
+    Revision,
+    Root,
+    Traits,
+)
+
+MAX_TREE = 8 << 20
+_HARMLESS = frozenset(("outside-link", "linked-folder"))
+_ME = os.geteuid() if hasattr(os, "geteuid") else 0
+
+
+def read_repo(ground: Ground, top: Folder, folder: str, kind: str, name: str, item_id: str) -> Item | None:
+    """A repo's item; None where it has gone meanwhile or is a root of its own. Never raises for what is on disk."""
+    base = Item(item_id, ground.root.store, ground.root.path, kind, name, folder)
+    try:
+        with top.inner(folder) as opened:
+            outside = ground.outside(folder, opened.stat)
+            if outside is not None:
+                return None if outside.code == "nested-root" else replace(base, problems=(outside,))
+            repo = Repo(ground, folder)
+            repo.read(opened)
+            return _Maker(repo, base, opened.stat).item()
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        return _no_folder(ground, base, e)
+
+
+def _no_folder(ground: Ground, base: Item, error: OSError) -> Item | None:
+    """The item of a repo's name that cannot be opened as a folder: a file, a link, or no permission."""
+    try:
+        st = os.lstat(ground.absolute(base.path))
+    except OSError:
+        return None
+    base = replace(
+        base, uid=st.st_uid, gid=st.st_gid, last_modified=st.st_mtime, states=_owner_states(ground, st.st_uid)
+    )
+    if stat.S_ISLNK(st.st_mode):
+        return elsewhere(ground, base, st)
+    if stat.S_ISREG(st.st_mode):
+        problem = Problem("not-a-folder", "a file where a repo's folder should be", ground.absolute(base.path))
+        item = replace(base, blobs=(walk.blob(base.path, st),), file_count=1, last_used=st.st_atime)
+        return replace(item, problems=(problem,)).with_states(DAMAGED).with_sizes()
+    problem = ground.unreadable(base.path, error)
+    return replace(base, overhead=ground.weigh(st), problems=(problem,)).with_states(DAMAGED).with_sizes()
+
+
+def elsewhere(ground: Ground, base: Item, st: os.stat_result) -> Item:
+    """A repo whose folder is a link: what lies at its other end is shown, and none of it counts here."""
+    link = ground.absolute(base.path)
+    base = replace(base, overhead=ground.weigh(st))
+    try:
+        target = os.readlink(link)
+        real = os.path.realpath(link, strict=True)
+        there = os.stat(real)
+    except OSError as e:
+        loop = e.errno == errno.ELOOP
+        problem = (
+            Problem("link-loop", "the folder is a link that leads to itself", link, "delete the link")
+            if loop
+            else Problem("offline", f"lies elsewhere, which is not there now: {target}", link, "plug in that drive")
+        )
+        gone = replace(base, problems=(problem,), extra=(("lies in", target),))
+        return gone.with_states(DAMAGED if loop else OFFLINE).with_sizes()
+    if not stat.S_ISDIR(there.st_mode):
+        problem = Problem("not-a-folder", "a link to something that is no folder", link)
+        return replace(base, problems=(problem,)).with_states(DAMAGED).with_sizes()
+    far, name = os.path.split(real)
+    distant = Ground(Root(base.store, far, there.st_dev, -1, "archive"))
+    with Folder(far) as top:
+        item = read_repo(distant, top, name, base.kind, base.name, base.id)
+    return _shown(base, item, real)
+
+
+def _shown(base: Item, item: Item | None, real: str) -> Item:
+    if item is None:
+        return base.with_states(OFFLINE).with_sizes()
+    revisions = tuple(replace(r, names=(), index=array("i")) for r in item.revisions)
+    shown = replace(
+        base,
+        revisions=revisions,
+        file_count=item.file_count,
+        last_used=item.last_used,
+        last_modified=item.last_modified,
+        problems=item.problems,
+        traits=item.traits,
+        extra=(*item.extra, ("lies in", real)),
+    )
+    shown = shown.with_states(*(s for s in item.states if s in (PARTIAL, DAMAGED)), ARCHIVED)
+    return replace(shown, size=item.size, allocated=shown.overhead)
+
+
+def _owner_states(ground: Ground, uid: int) -> tuple[str, ...]:
+    states = [] if ground.root.writable else [READ_ONLY]
+    if _ME not in (0, uid):
+        states.append(FOREIGN_OWNER)
+    return tuple(states) or (OK,)
+
+
+class _Maker:
+    """From what was read to the item."""
+
+    def __init__(self, repo: Repo, base: Item, st: os.stat_result) -> None:
+        self.repo = repo
+        self.base = base
+        self.stat = st
+        self.ground = repo.ground
+        self.content: list[Blob] = repo.blobs + repo.links
+        self.used: set[int] = set()
+        self.problems = list(repo.problems)
+        self.damaged = repo.damaged
+        self.partial = False
+
+    def item(self) -> Item:
+        """The finished item."""
+        repo = self.repo
+        refs = self._refs()
+        revisions = tuple(self._revision(s, tuple(refs.get(s.commit, ()))) for s in repo.snapshots)
+        parts = self._parts()
+        if not revisions:
+            self._nothing(bool(repo.partials))
+        elif repo.partials and not any(r.names for r in revisions):
+            self.partial = True
+        main = _main(revisions)
+        traits = self._traits(main) if main is not None and self.base.kind == "model" else NO_TRAITS
+        last_modified = max((b[6] for b in self.content), default=self.stat.st_mtime)
+        states = _owner_states(self.ground, self.stat.st_uid)
+        item = Item(
+            self.base.id, self.base.store, self.base.root, self.base.kind, self.base.name, self.base.path,
+            tuple(repo.blobs), tuple(repo.links), repo.overhead, revisions, parts, len(self.content), repo.last_used,
+            last_modified, states, tuple(self.problems), traits, self.stat.st_uid, self.stat.st_gid,
+            extra=self._extra(main, traits),
+        )  # fmt: skip
+        if self.partial:
+            item = item.with_states(PARTIAL)
+        return (item.with_states(DAMAGED) if self.damaged else item).with_sizes()
+
+    def _problem(self, code: str, message: str, path: str, hint: str = "") -> Problem:
+        problem = Problem(code, message, self.ground.absolute(path), hint)
+        self.problems.append(problem)
+        return problem
+
+    def _refs(self) -> dict[str, list[str]]:
+        """Names of refs by the revision they name; those that name none are problems."""
+        there = {os.path.basename(s.path): s.commit for s in self.repo.snapshots}
+        found: dict[str, list[str]] = {}
+        for name, commit in sorted(self.repo.refs):
+            if commit in there:
+                found.setdefault(there[commit], []).append(name)
+            elif self.repo.snapshots or not self.repo.partials:  # else: a first download that did not end
+                self.damaged = True
+                path = f"{self.base.path}/refs/{name}"
+                if hub_layout.COMMIT.fullmatch(commit):
+                    self._problem("dangling-ref", f"the ref {name} names revision {commit}, which is not there", path)
+                else:
+                    self._problem("bad-ref", f"the ref {name} holds no commit hash", path, "download it again")
+        return found
+
+    def _revision(self, snapshot: Snapshot, refs: tuple[str, ...]) -> Revision:
+        shift = len(self.repo.blobs) - LINKED
+        index = array("i", snapshot.index)
+        if self.repo.links:
+            index = array("i", [n + shift if n >= LINKED else n for n in index])
+        distinct = set(index)
+        distinct.discard(-1)
+        self.used |= distinct
+        content = self.content
+        size = 0
+        newest = -1.0
+        for n in distinct:
+            b = content[n]
+            size += b[3]
+            if b[6] > newest:
+                newest = b[6]
+        problems = self._snapshot_problems(snapshot)
+        names = tuple(snapshot.names)
+        modified = newest if distinct else snapshot.mtime
+        return Revision(snapshot.commit, refs, snapshot.path, names, index, size, modified, problems)
+
+    def _snapshot_problems(self, snapshot: Snapshot) -> tuple[Problem, ...]:
+        problems: list[Problem] = []
+        for code, names in snapshot.odd.items():
+            self.damaged = self.damaged or code not in _HARMLESS
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            path = f"{snapshot.path}/{names[0]}"
+            problems.append(self._problem(code, MESSAGES[code].format(names[0]) + more, path, HINTS.get(code, "")))
+        tree = os.path.basename(snapshot.path) + ".json"
+        if tree in self.repo.trees:
+            listed = self._tree(tree)
+            missing = listed.difference(snapshot.names)
+            if missing:
+                self.partial = True
+                message = f"{len(missing)} of {len(listed)} files are not downloaded"
+                hint = "downloading the repo again fetches the rest"
+                problems.append(self._problem("partial", message, snapshot.path, hint))
+        return tuple(problems)
+
+    def _tree(self, name: str) -> frozenset[str]:
+        """The files a complete revision has; empty where the listing does not tell (_tree_cache.py)."""
+        try:
+            raw = walk.read_small(self.ground.absolute(f"{self.base.path}/trees/{name}"), MAX_TREE)
+            data = json.loads(raw)
+            files = data["files"] if data["format_version"] == 1 else {}
+            return frozenset(files) if isinstance(files, dict) else frozenset()
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return frozenset()
+
+    def _parts(self) -> tuple[Revision, ...]:
+        repo = self.repo
+        parts = []
+        path = f"{self.base.path}/blobs"
+        apart = {*repo.partials, *repo.litter}
+        shift = len(repo.blobs) - LINKED
+        if repo.whole:
+            rows = [(name, n + shift if n >= LINKED else n) for name, n in repo.by_name.items() if n >= 0]
+            orphans = [(name, n) for name, n in rows if n not in self.used and n not in apart]
+            parts.append(self._part(ORPHANS, path, orphans))
+        for commit, positions in ((PARTIALS, repo.partials), (LITTER, repo.litter)):
+            parts.append(self._part(commit, path, [(os.path.basename(repo.blobs[n].path), n) for n in positions]))
+        if repo.partials:
+            size = sum(repo.blobs[n].size for n in repo.partials)
+            message = f"{len(repo.partials)} downloads did not end ({size} bytes)"
+            self._problem(
+                "unfinished-download", message, path, "unless one is running now, delete what is left of them"
+            )
+        return tuple(p for p in parts if p is not None)
+
+    def _part(self, commit: str, path: str, rows: Sequence[tuple[str, int]]) -> Revision | None:
+        if not rows:
+            return None
+        content = [self.content[n] for _, n in rows]
+        names, index = tuple(name for name, _ in rows), array("i", [n for _, n in rows])
+        return Revision(commit, (), path, names, index, sum(b.size for b in content), max(b.mtime for b in content))
+
+    def _nothing(self, partials: bool) -> None:
+        """A repo without a revision."""
+        if partials and not self.damaged:
+            self.partial = True
+            return
+        self.damaged = True
+        if self.repo.whole:
+            self._problem("no-snapshots", "holds no revision", self.base.path, "download it again, or delete it")
+
+    def _traits(self, main: Revision) -> Traits:
+        position = dict(zip(main.names, main.index, strict=True))
+        content, absolute = self.content, self.ground.absolute
+
+        def read(name: str, cap: int) -> bytes | None:
+            n = position.get(name, -1)
+            if n < 0:
+                return None
+            try:
+                return walk.read_small(absolute(content[n].path), cap)
+            except OSError:
+                return None
+
+        return formats.traits(main.names, read, self.base.name)
+
+    def _extra(self, main: Revision | None, traits: Traits) -> tuple[tuple[str, str], ...]:
+        if self.base.kind != "model" or main is None:
+            return ()
+        if traits.formats == ("gguf",):
+            return (("load it", f"llama-cli -hf {self.base.name}"),)
+        return (("load it", f'from_pretrained("{self.base.name}")'),)
+
+
+def _main(revisions: Sequence[Revision]) -> Revision | None:
+    """The revision that `main` names, else the newest."""
+    for r in revisions:
+        if "main" in r.refs:
+            return r
+    return max(revisions, key=lambda r: r.last_modified or 0.0, default=None)
