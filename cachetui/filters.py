@@ -44,6 +44,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<=": lambda a, b: a <= b,
 }
 
+_QUANT = re.compile(r"[\s,]+")
 _Test = Callable[[Item, Revision | None], bool]
 
 
@@ -164,13 +165,11 @@ def _text(key: str, op: str, value: str, term: str) -> _Test:
     if op == "~":
         return lambda item, revision: any(wanted in v.lower() for v in values(item, revision))
     equal = op == "="
-    words = key == "quant"
 
-    def test(item: Item, revision: Revision | None) -> bool:
-        found = any(wanted == v.lower() or (words and wanted in v.lower().split()) for v in values(item, revision))
-        return found is equal
+    def matches(v: str) -> bool:
+        return wanted == v.lower() or (key == "quant" and wanted in _QUANT.split(v.lower()))
 
-    return test
+    return lambda item, revision: any(matches(v) for v in values(item, revision)) is equal
 
 
 def _refs(item: Item, revision: Revision | None) -> Iterable[str]:
