@@ -367,6 +367,8 @@ class Ledger:
         total = 0
         seen: set[tuple[int, int]] = set()
         for b in item.content:
+            if self._is_private(item.root, b):
+                continue
             if (b.dev, b.ino) not in seen and self._others(me, item.root, b):
                 seen.add((b.dev, b.ino))
                 total += b.size
@@ -380,12 +382,16 @@ class Ledger:
         common: dict[int, int] = defaultdict(int)
         seen: set[tuple[int, int]] = set()
         for b in item.content:
-            if (b.dev, b.ino) in seen:
+            if self._is_private(item.root, b) or (b.dev, b.ino) in seen:
                 continue
             seen.add((b.dev, b.ino))
             for n in self._others(me, item.root, b):
                 common[n] += b.size
         return tuple(Holder(self._items[n], size) for n, size in sorted(common.items(), key=lambda c: -c[1]))
+
+    def _is_private(self, root: str, b: Blob) -> bool:
+        """Whether the item that lists this content is the only one that can hold it; true for nearly all of it."""
+        return b.nlink == 1 and (not self._names or (root, b.path) not in self._names)
 
     def _others(self, me: int, root: str, b: Blob) -> set[int]:
         others = {n for n in self._names.get((root, b.path), ()) if n != me}
@@ -404,10 +410,10 @@ class Ledger:
             total += item.overhead
             for content, link in ((item.blobs, False), (item.links, True)):
                 for b in content:
-                    if not self.name_goes(item.root, b.path, selected, link=link):
-                        continue
-                    if b.nlink == 1 and not link and (item.root, b.path) not in self._names:
+                    if not link and self._is_private(item.root, b):
                         total += b.allocated
+                        continue
+                    if not self.name_goes(item.root, b.path, selected, link=link):
                         continue
                     going[b.dev, b.ino].add((item.root, b.path))
                     blocks[b.dev, b.ino] = (b.nlink, b.allocated)
