@@ -80,6 +80,12 @@ def _code_of(run: Any) -> int:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         return 1
+    except Exception:
+        # Ours, not the user's. An exception's text may hold a name from disk, so the trace is made safe too.
+        import traceback
+
+        say(traceback.format_exc() + "This is a mistake in cachetui, please report it with the lines above.")
+        return 1
 
 
 @click.group(cls=Program, invoke_without_command=True, context_settings=CONTEXT)

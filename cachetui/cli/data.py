@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from cachetui.model import PINNED, Blob, Item, Ledger, Problem, Revision, RootScan, Scan
@@ -95,6 +96,7 @@ def item_data(item: Item, ledger: Ledger) -> Json:
     }
 
 
+@cache
 def _user(uid: int) -> str | None:
     try:
         import pwd
@@ -104,6 +106,7 @@ def _user(uid: int) -> str | None:
         return None
 
 
+@cache
 def _group(gid: int) -> str | None:
     try:
         import grp
