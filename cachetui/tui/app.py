@@ -1,0 +1,60 @@
+"""The app: themes, and the one main screen. What it does is in screens/ and handlers/."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual.app import App
+from textual.binding import BindingType
+from textual.command import Provider
+from textual.screen import Screen
+
+from cachetui.config import Where
+from cachetui.tui.feed import Feed
+from cachetui.tui.messages import Named
+from cachetui.tui.screens.main import MainScreen
+from cachetui.tui.themes import DEFAULT, THEMES
+
+
+def _provider() -> type[Provider]:
+    from cachetui.tui.palette import CommandProvider
+
+    return CommandProvider
+
+
+class CachetuiApp(App[None]):
+    """cachetui in a terminal."""
+
+    TITLE = "cachetui"
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_provider}
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(self, where: Where, clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self.where = where
+        self.clock = clock
+        """POSIX seconds that ages count from; tests stop it."""
+        self.binary = where.config.binary_units
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = where.config.theme if where.config.theme in self.available_themes else DEFAULT
+        self._feed = Feed(self._names_came)
+        self._feed.start(where)
+
+    def get_default_screen(self) -> Screen[None]:
+        """The main screen is the only one below."""
+        return MainScreen(self._feed)
+
+    def _names_came(self) -> None:
+        if self._running and self.screen_stack:
+            self.screen_stack[0].post_message(Named())
+
+
+def run(where: Where) -> int:
+    """Open the UI and return the exit code when it was left."""
+    app = CachetuiApp(where)
+    app.run()
+    return app.return_code or 0

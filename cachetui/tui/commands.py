@@ -1,0 +1,285 @@
+"""Every command is one class; keys, palette, help, footer and the README's table all come from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding
+
+if TYPE_CHECKING:
+    from cachetui.tui.screens.main import MainScreen
+
+MOVING, LOOKING, CHOOSING, ACTING, PROGRAM = "Moving", "Looking", "Choosing", "Acting", "Program"
+
+_KEY_NAMES = {
+    "up": "↑", "down": "↓", "left": "←", "right": "→", "slash": "/", "question_mark": "?", "asterisk": "*",
+    "minus": "-", "pageup": "PgUp", "pagedown": "PgDn", "home": "Home", "end": "End", "enter": "Enter",
+    "space": "Space", "escape": "Esc", "tab": "Tab", "f5": "F5",
+}  # fmt: skip
+
+
+def key_name(key: str) -> str:
+    """A key as people write it."""
+    return _KEY_NAMES.get(key, "Ctrl+" + key[5:].upper() if key.startswith("ctrl+") else key)
+
+
+class Command:
+    """One thing the main screen can do. `does` names the handler: module and function in tui/handlers."""
+
+    id: ClassVar[str]
+    keys: ClassVar[tuple[str, ...]]
+    """As Textual names them; the first is the one that is shown."""
+    title: ClassVar[str]
+    """In the palette."""
+    help: ClassVar[str]
+    """One sentence for the help screen and the README."""
+    footer: ClassVar[str] = ""
+    """Label in the footer; empty where it is not shown there."""
+    section: ClassVar[str]
+    does: ClassVar[str]
+    argument: ClassVar[int | str | None] = None
+
+    @classmethod
+    def run(cls, main: MainScreen) -> None:
+        """Do it. Handlers are imported when first used: the screen opens sooner."""
+        module, _, function = cls.does.partition(":")
+        handler = getattr(import_module(f"cachetui.tui.handlers.{module}"), function)
+        if cls.argument is None:
+            handler(main)
+        else:
+            handler(main, cls.argument)
+
+    @classmethod
+    def key_names(cls) -> str:
+        """All its keys, as people write them."""
+        return " ".join(key_name(k) for k in cls.keys)
+
+
+class Delete(Command):
+    id, keys, section, does = "delete", ("d", "delete"), ACTING, "delete:ask"
+    title, footer = "Delete: move to the trash…", "delete"
+    help = "Show what deleting the marked (or selected) would do; then move it to the trash, where undo finds it."
+
+
+class Mark(Command):
+    id, keys, section, does = "mark", ("space",), CHOOSING, "marks:toggle"
+    title, footer = "Mark or unmark", "mark"
+    help = "Mark the row, or take its mark away, and go on to the next; on a heading everything below it."
+
+
+class Filter(Command):
+    id, keys, section, does = "filter", ("slash",), LOOKING, "filtering:open_filter"
+    title, footer = "Filter…", "filter"
+    help = "Show only what matches: words, or size>10GB, accessed>6mo, type=model, quant=Q4_K_M, state=partial."
+
+
+class Sort(Command):
+    id, keys, section, does = "sort", ("s",), LOOKING, "view:next_sort"
+    title, footer = "Sort by the next column", "sort"
+    help = "Sort by size, own size, last used (longest ago first), name, number of files."
+
+
+class Group(Command):
+    id, keys, section, does = "group", ("b",), LOOKING, "view:next_grouping"
+    title, footer = "Group by store, kind or family", "group"
+    help = "Group by store, by kind, by family."
+
+
+class Undo(Command):
+    id, keys, section, does = "undo", ("u",), ACTING, "undo:undo"
+    title, footer = "Undo the newest deletion", "undo"
+    help = "Bring the newest deletion back, also after a restart."
+
+
+class Trash(Command):
+    id, keys, section, does = "trash", ("T",), ACTING, "trash:open_trash"
+    title, footer = "Trash: restore or empty…", "trash"
+    help = "See what lies in the trash; restore it, or empty it and get the space back."
+
+
+class Details(Command):
+    id, keys, section, does = "details", ("i",), LOOKING, "view:toggle_details"
+    title, footer = "Show or hide the details", "details"
+    help = "Show or hide the details of the selected row; Tab goes there to scroll."
+
+
+class Help(Command):
+    id, keys, section, does = "help", ("question_mark", "f1"), PROGRAM, "program:open_help"
+    title, footer = "Help: all keys", "help"
+    help = "All keys, and what the words and signs mean."
+
+
+class Palette(Command):
+    id, keys, section, does = "palette", ("ctrl+p",), PROGRAM, "program:open_palette"
+    title, footer = "Command palette", "commands"
+    help = "Every command by name."
+
+
+class Quit(Command):
+    id, keys, section, does = "quit", ("q", "ctrl+q"), PROGRAM, "program:leave"
+    title, footer = "Quit", "quit"
+    help = "Leave; asks first while something is being done."
+
+
+class DeletePermanently(Command):
+    id, keys, section, does = "delete-permanently", ("D",), ACTING, "delete:ask_permanent"
+    title = "Delete permanently, without the trash…"
+    help = "Without the trash: the space comes back at once, the files never. Asks for the word delete."
+
+
+class Pin(Command):
+    id, keys, section, does = "pin", ("P",), ACTING, "pins:toggle"
+    title = "Pin or unpin"
+    help = "Protect the marked (or selected) from every deletion of many things at once, or take that away."
+
+
+class CopyPath(Command):
+    id, keys, section, does = "copy-path", ("y",), ACTING, "places:copy_path"
+    title = "Copy the path"
+    help = "Copy the path of the row to the clipboard, quoted for a shell where it needs it."
+
+
+class OpenFolder(Command):
+    id, keys, section, does = "open-folder", ("o",), ACTING, "places:open_folder"
+    title = "Open the folder"
+    help = "Open the folder of the row in the file manager."
+
+
+class Rescan(Command):
+    id, keys, section, does = "rescan", ("R", "f5"), LOOKING, "scanning:rescan"
+    title = "Read everything again"
+    help = "Read everything on disk again."
+
+
+class Back(Command):
+    id, keys, section, does = "back", ("escape",), LOOKING, "program:back"
+    title = "Stop reading, or clear the filter"
+    help = "While reading: stop, and keep what was read. Else clear the filter."
+
+
+class MarkAll(Command):
+    id, keys, section, does = "mark-all", ("asterisk", "ctrl+a"), CHOOSING, "marks:mark_all"
+    title = "Mark everything that is shown"
+    help = "Mark everything that is shown (with a filter: everything that matches)."
+
+
+class ClearMarks(Command):
+    id, keys, section, does = "clear-marks", ("c",), CHOOSING, "marks:clear"
+    title = "Take all marks away"
+    help = "Take all marks away."
+
+
+class Reverse(Command):
+    id, keys, section, does = "reverse", ("S",), LOOKING, "view:reverse"
+    title = "Reverse the order"
+    help = "Turn the order around."
+
+
+class Fold(Command):
+    id, keys, section, does = "fold", ("z",), LOOKING, "view:fold"
+    title = "Close everything that is open"
+    help = "Close all items; once more: open them to their revisions."
+
+
+class Theme(Command):
+    id, keys, section, does = "theme", ("t",), PROGRAM, "program:choose_theme"
+    title = "Theme…"
+    help = "Choose the colours; cachetui-clear is safe for colour-blind eyes."
+
+
+class Up(Command):
+    id, keys, section, does, argument = "up", ("k", "up"), MOVING, "moving:by", -1
+    title = "Up"
+    help = "One row up."
+
+
+class Down(Command):
+    id, keys, section, does, argument = "down", ("j", "down"), MOVING, "moving:by", 1
+    title = "Down"
+    help = "One row down."
+
+
+class Open(Command):
+    id, keys, section, does = "open", ("l", "right"), MOVING, "moving:open_row"
+    title = "Open the row, or go into it"
+    help = "Open the row; on an open row go to its first child."
+
+
+class Close(Command):
+    id, keys, section, does = "close", ("h", "left"), MOVING, "moving:close_row"
+    title = "Close the row, or go to its parent"
+    help = "Close the row; on a closed row go to its parent."
+
+
+class Toggle(Command):
+    id, keys, section, does = "toggle", ("enter",), MOVING, "moving:toggle_row"
+    title = "Open or close the row"
+    help = "Open or close the row (a double click does the same): revisions, then files."
+
+
+class Top(Command):
+    id, keys, section, does = "top", ("g", "home"), MOVING, "moving:to_top"
+    title = "First row"
+    help = "To the first row."
+
+
+class Bottom(Command):
+    id, keys, section, does = "bottom", ("G", "end"), MOVING, "moving:to_bottom"
+    title = "Last row"
+    help = "To the last row."
+
+
+class HalfDown(Command):
+    id, keys, section, does, argument = "half-down", ("ctrl+d", "pagedown"), MOVING, "moving:by_page", 1
+    title = "Half a page down"
+    help = "Half a page down."
+
+
+class HalfUp(Command):
+    id, keys, section, does, argument = "half-up", ("ctrl+u", "pageup"), MOVING, "moving:by_page", -1
+    title = "Half a page up"
+    help = "Half a page up."
+
+
+def all_commands() -> tuple[type[Command], ...]:
+    """Every command, in the order they are written down."""
+    return tuple(Command.__subclasses__())
+
+
+def command_named(id_: str) -> type[Command]:
+    """The command of that id. Raises KeyError."""
+    return _BY_ID[id_]
+
+
+_BY_ID = {c.id: c for c in all_commands()}
+
+
+def bindings() -> list[Binding]:
+    """For the main screen; `id` lets a keymap change them."""
+    return [
+        Binding(",".join(c.keys), f"command('{c.id}')", c.title, show=False, id=c.id, tooltip=c.help)
+        for c in all_commands()
+    ]
+
+
+def footer_keys() -> list[tuple[str, str, str]]:
+    """(command, key, label) of the footer, most needed first."""
+    return [(c.id, key_name(c.keys[0]), c.footer) for c in all_commands() if c.footer]
+
+
+def sections() -> Iterator[tuple[str, list[type[Command]]]]:
+    """The commands by section, for the help screen."""
+    for section in (ACTING, CHOOSING, LOOKING, MOVING, PROGRAM):
+        yield section, [c for c in all_commands() if c.section == section]
+
+
+def readme_table() -> str:
+    """The README's table of keys, in Markdown."""
+    rows = ["| Keys | |", "|---|---|"]
+    for _, commands in sections():
+        for c in commands:
+            keys = " ".join(f"`{key_name(k)}`" for k in c.keys).replace("|", "\\|")
+            rows.append(f"| {keys} | {c.help} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,52 @@
+"""Help, palette, themes, stepping back, leaving."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cachetui.tui.handlers import filtering, marks, scanning
+
+if TYPE_CHECKING:
+    from cachetui.tui.screens.main import MainScreen
+
+
+def open_help(main: MainScreen) -> None:
+    """All keys."""
+    from cachetui.tui.screens.help import HelpScreen
+
+    main.app.push_screen(HelpScreen())
+
+
+def open_palette(main: MainScreen) -> None:
+    """Every command by name."""
+    main.app.action_command_palette()
+
+
+def choose_theme(main: MainScreen) -> None:
+    """Textual's own list of themes."""
+    main.app.search_themes()
+
+
+def back(main: MainScreen) -> None:
+    """Stop reading; else clear the filter; else take the marks away."""
+    if main.shelf.reading:
+        scanning.stop(main)
+    elif main.filter_text:
+        filtering.clear(main)
+    elif main.marked:
+        marks.clear(main)
+
+
+def leave(main: MainScreen) -> None:
+    """Quit; while something runs only after asking."""
+    if main.running is None:
+        scanning.stop(main)
+        main.app.exit()
+        return
+    from cachetui.tui.screens.leave import LeaveScreen
+
+    def answer(leave_now: bool | None) -> None:
+        if leave_now:
+            main.app.exit()
+
+    main.app.push_screen(LeaveScreen(main.running[0]), answer)

@@ -1,0 +1,143 @@
+"""The main screen: it holds the state and the widgets; what the commands do is in handlers/."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+
+from cachetui.model import Item, Scan
+from cachetui.tui import commands, rows
+from cachetui.tui.facts import Facts
+from cachetui.tui.feed import Feed
+from cachetui.tui.handlers import scanning, view
+from cachetui.tui.messages import Finished, Moved, Named
+from cachetui.tui.rows import Key, View
+from cachetui.tui.shelf import Shelf
+from cachetui.tui.text import Severity, toast, words
+from cachetui.tui.widgets.details import Details
+from cachetui.tui.widgets.lines import DiskStrip, KeyLine, StatusLine
+from cachetui.tui.widgets.tree import ModelTree, TreeHead
+
+if TYPE_CHECKING:
+    from cachetui.tui.app import CachetuiApp
+
+_TICK = 0.1
+
+
+class MainScreen(Screen[None]):
+    """The tree, the details, the lines around them."""
+
+    CSS_PATH = "main.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = list(commands.bindings())
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (190, "-ultrawide")]
+    AUTO_FOCUS = "ModelTree"
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.feed = feed
+        self.shelf = Shelf()
+        self.view = View()
+        self.marked: dict[Key, None] = {}
+        """Keys of marked rows, in the order they were marked."""
+        self.marked_frees: int | None = None
+        """What they free together; None while it is counted."""
+        self.marks_version = 0
+        """Counts changes of the marks, so that a late answer is known as one."""
+        self.running: tuple[str, Moved | None] | None = None
+        """The operation that runs, and how far it is."""
+        self.counted: dict[tuple[str, str], tuple[Item, Scan | None, Facts]] = {}
+        """Facts of the last big item that a thread counted."""
+        self.rows_stale = False
+        self.rows_built = 0.0
+        self.filter_text = ""
+        self.models = ModelTree(self.shelf, self.marked, self.cachetui.where.home, binary=self.cachetui.binary)
+        self.head = TreeHead()
+        self.details = Details(self.cachetui)
+        self.strip = DiskStrip(self.cachetui.where.home, binary=self.cachetui.binary)
+        self.status = StatusLine()
+
+    @property
+    def cachetui(self) -> CachetuiApp:
+        """The app."""
+        return cast("CachetuiApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """The strip, two panes, status, keys."""
+        yield self.strip
+        with Horizontal(id="panes"):
+            with Vertical(id="models"):
+                yield self.head
+                yield self.models
+            yield self.details
+        yield self.status
+        yield KeyLine(commands.footer_keys())
+
+    def on_mount(self) -> None:
+        """Names that are there already stand on the first picture."""
+        self.feed.names.wait(0.05)
+        scanning.take(self)
+        self.call_after_refresh(self.feed.painted)
+        self.set_interval(_TICK, lambda: scanning.tick(self))
+
+    def action_command(self, id_: str) -> None:
+        """A key was pressed."""
+        commands.command_named(id_).run(self)
+
+    def rebuild(self) -> None:
+        """Make the rows anew: the order, the filter or what is open changed."""
+        self.models.now = self.cachetui.clock()
+        self.models.show_rows(rows.build(self.shelf, self.view))
+        self.head.show(self.view.sort, self.view.reverse)
+        pane = self.query_one("#models")
+        pane.border_title = words(f"Models · by {self.view.sort}, {self.view.grouping}")
+        pane.border_subtitle = words(f"filter: {self.filter_text}") if self.filter_text else None
+        self.rows_stale = False
+        self.rows_built = time.monotonic()
+        view.show_state(self)
+
+    def tell(self, message: str, *, title: str = "", severity: Severity = "information") -> None:
+        """A toast; the message may hold outside strings."""
+        toast(self.cachetui, message, title=title, severity=severity)
+
+    @on(Named)
+    def _names_came(self) -> None:
+        scanning.take(self)
+        self.call_after_refresh(self.feed.painted)
+
+    @on(Finished)
+    def _work_finished(self, message: Finished) -> None:
+        message.then()
+
+    @on(Moved)
+    def _operation_moved(self, message: Moved) -> None:
+        if self.running is not None:
+            self.running = (self.running[0], message)
+            view.show_state(self)
+
+    @on(ModelTree.Highlighted)
+    def _cursor_moved(self) -> None:
+        view.show_details(self)
+
+    @on(ModelTree.Toggle)
+    def _row_clicked(self, message: ModelTree.Toggle) -> None:
+        view.toggle(self, message.key)
+
+    @on(ModelTree.MarkClicked)
+    def _mark_clicked(self, message: ModelTree.MarkClicked) -> None:
+        from cachetui.tui.handlers import marks
+
+        marks.toggle_key(self, message.key)
+
+    @on(TreeHead.Sort)
+    def _head_clicked(self, message: TreeHead.Sort) -> None:
+        view.sort_by(self, message.by)
+
+    @on(KeyLine.Pressed)
+    def _key_clicked(self, message: KeyLine.Pressed) -> None:
+        self.action_command(message.command)

@@ -1,0 +1,141 @@
+"""The one-line widgets around the tree: the strip of disks above, the status and the keys below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual import events
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+
+from cachetui import units
+from cachetui.tui.feed import Disk
+from cachetui.tui.text import Part, clip, line
+from cachetui.tui.widgets.columns import short_path
+
+
+class DiskStrip(Widget):
+    """What there is in all, and how full each disk is: ours `█`, others' `▒`, free `░`."""
+
+    def __init__(self, home: str, *, binary: bool = False) -> None:
+        super().__init__()
+        self._home = home
+        self._binary = binary
+        self._title = ""
+        self._disks: tuple[Disk, ...] = ()
+
+    def show(self, title: str, disks: tuple[Disk, ...]) -> None:
+        """Another title or other disks."""
+        if (title, disks) != (self._title, self._disks):
+            self._title, self._disks = title, disks
+            self.refresh()
+
+    def render(self) -> Content:
+        """As many disks as there is room for, on the right."""
+        width = self.size.width
+        left = line((" cachetui ", "bold $primary"), (" " + self._title, "$foreground"))
+        room = width - left.cell_length - 2
+        right: list[Content] = []
+        left_out = 0
+        for n, disk in enumerate(self._disks):
+            for cells in (18, 10, 0):
+                drawn = self._disk(disk, cells)
+                reserve = 6 if n + 1 < len(self._disks) else 0
+                if drawn.cell_length + 3 + reserve <= room:
+                    right.append(drawn)
+                    room -= drawn.cell_length + 3
+                    break
+            else:
+                left_out += 1
+        if left_out and right:
+            right.append(line((f"+{left_out}", "$text-muted")))
+        tail = Content("   ").join(right)
+        gap = max(width - left.cell_length - tail.cell_length - 1, 1)
+        return Content.assemble(left, " " * gap, tail)
+
+    def _disk(self, disk: Disk, cells: int) -> Content:
+        free, total = (units.size(n, binary=self._binary) for n in (disk.free, disk.total))
+        ours = units.size(disk.ours, binary=self._binary)
+        parts: list[Part] = [(clip(short_path(disk.mount, self._home), 18) + " ", "$text-muted")]
+        if cells and disk.total:
+            mine = min(disk.ours / disk.total, 1.0)
+            taken = min((disk.total - disk.free) / disk.total, 1.0)
+            own = max(round(mine * cells), 1 if disk.ours else 0)
+            other = max(round(taken * cells) - own, 0)
+            parts += [
+                ("█" * own, "$primary"),
+                ("▒" * other, "$secondary"),
+                ("░" * (cells - own - other), "$text-disabled"),
+                (" ", ""),
+            ]
+        parts.append((f"{free} free of {total}", "$foreground"))
+        if cells and disk.ours:
+            parts.append((f", {ours} here", "$text-muted"))
+        return line(*parts)
+
+
+class StatusLine(Widget):
+    """What is marked and what that would free; on the right what runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left: tuple[Part, ...] = ()
+        self._right: tuple[Part, ...] = ()
+
+    def show(self, left: Sequence[Part], right: Sequence[Part]) -> None:
+        """Other words."""
+        if (tuple(left), tuple(right)) != (self._left, self._right):
+            self._left, self._right = tuple(left), tuple(right)
+            self.refresh()
+
+    def render(self) -> Content:
+        """Left, gap, right; what does not fit on the right goes first."""
+        width = self.size.width
+        left, right = line(" ", *self._left), line(*self._right)
+        gap = width - left.cell_length - right.cell_length - 1
+        if gap < 1:
+            return left if self._left else line(" ", right)
+        return Content.assemble(left, " " * gap, right)
+
+
+class KeyLine(Widget):
+    """The keys that matter here, as many as fit; a click is a key press."""
+
+    class Pressed(Message):
+        """A key of the footer was clicked."""
+
+        def __init__(self, command: str) -> None:
+            super().__init__()
+            self.command = command
+
+    def __init__(self, keys: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__()
+        self._keys = tuple(keys)
+        """(command, key, label)"""
+
+    def _fitting(self) -> list[tuple[str, str, str]]:
+        room = self.size.width - 1
+        out = []
+        for command, key, label in self._keys:
+            room -= len(key) + len(label) + 3
+            if room < -2:
+                break
+            out.append((command, key, label))
+        return out
+
+    def render(self) -> Content:
+        """The line."""
+        parts: list[str | Part] = [" "]
+        for _, key, label in self._fitting():
+            parts += [(key, "bold $accent"), (f" {label}  ", "$text-muted")]
+        return line(*parts)
+
+    def on_click(self, event: events.Click) -> None:
+        """Find the key under the mouse."""
+        edge = 1
+        for command, key, label in self._fitting():
+            edge += len(key) + len(label) + 3
+            if event.x < edge:
+                self.post_message(self.Pressed(command))
+                return
