@@ -67,11 +67,15 @@ def scan_roots(
     return Scan(tuple(done), problems, all(r.complete for r in done))
 
 
-def rescan(scan_: Scan, changed: Sequence[Item]) -> Scan:
-    """The scan again after these items were acted on: only what they touch is read."""
+def rescan(scan_: Scan, changed: Sequence[Item], roots: Sequence[str] = ()) -> Scan:
+    """The scan again after these items were acted on: only what they touch is read.
+
+    `roots`: paths of roots where items may have appeared that the scan does not have (what undo brings back).
+    """
     inodes = frozenset((r.root.dev, r.root.ino) for r in scan_.roots)
-    for path in dict.fromkeys(item.root for item in changed):
-        before = scan_.root_of(next(i for i in changed if i.root == path))
+    by_path = {r.root.path: r for r in scan_.roots}
+    for path in dict.fromkeys((*(item.root for item in changed), *roots)):
+        before = by_path[path]
         mine = [i for i in changed if i.root == path]
         after = store_named(before.root.store).rescan(before, inodes - {(before.root.dev, before.root.ino)}, mine)
         scan_ = scan_.replaced(after)
