@@ -133,6 +133,25 @@ class Fs:
         """Set the mode of an open file or folder."""
         self._call("fchmod", os.fchmod, fd, mode)
 
+    def make_path(self, path: str) -> None:
+        """Create a folder of the program's own, and what is missing above it. It may exist."""
+        if not os.path.isdir(path):
+            self.make_path(os.path.dirname(path))
+            try:
+                self._call("mkdir", os.mkdir, path, 0o700)
+            except FileExistsError:
+                if not os.path.isdir(path):
+                    raise
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add to the end of a file of the program's own, which is made where it is missing."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        fd = self._call("create", os.open, path, flags, 0o600)
+        try:
+            self._call("append", os.write, fd, data)
+        finally:
+            os.close(fd)
+
 
 DISK = Fs()
 """The real disk."""

@@ -1,0 +1,116 @@
+"""One writer per trash folder (I10): flock, with the holder's pid and start time inside."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from cachetui.fs import Fs
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is deleted there
+    fcntl = None  # type: ignore[assignment]
+
+_NAME = "lock"
+_LENGTH = 256
+_OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+class HeldError(Exception):
+    """Another live instance works on this trash folder; the message names it."""
+
+
+@contextmanager
+def exclusive(fs: Fs, folder: int) -> Iterator[None]:
+    """Hold the lock of an open trash folder. Raises HeldError, OSError."""
+    fd = _open(fs, folder)
+    try:
+        _acquire(fd)
+        _write_holder(fs, fd)
+        yield
+    finally:
+        os.close(fd)
+
+
+def holder(folder: int) -> str:
+    """Who holds the lock of an open trash folder, in words; empty when nobody does. Changes nothing."""
+    try:
+        fd = os.open(_NAME, _OPEN, dir_fd=folder)
+    except OSError:
+        return ""
+    try:
+        _acquire(fd)
+    except HeldError as e:
+        return str(e)
+    except OSError:
+        return ""
+    finally:
+        os.close(fd)
+    return ""
+
+
+def _open(fs: Fs, folder: int) -> int:
+    try:
+        return os.open(_NAME, _OPEN, dir_fd=folder)
+    except FileNotFoundError:
+        try:
+            return fs.create(folder, _NAME)
+        except FileExistsError:
+            return os.open(_NAME, _OPEN, dir_fd=folder)
+
+
+def _acquire(fd: int) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise HeldError(_describe(_read_holder(fd))) from None
+    except OSError as e:
+        if e.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL):
+            raise
+        found = _read_holder(fd)  # no flock on this file system: the holder's own word decides
+        if _alive(found):
+            raise HeldError(_describe(found)) from None
+
+
+def _write_holder(fs: Fs, fd: int) -> None:
+    me = psutil.Process()
+    body = json.dumps({"pid": me.pid, "started": me.create_time(), "host": socket.gethostname()})
+    try:
+        fs.write_at(fd, body.encode("utf-8")[:_LENGTH].ljust(_LENGTH), 0)
+    except OSError:
+        pass  # a full disk before the first use: the lock itself holds, only its holder has no name
+
+
+def _read_holder(fd: int) -> dict[str, object]:
+    try:
+        found = json.loads(os.pread(fd, _LENGTH, 0))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _alive(found: dict[str, object]) -> bool:
+    pid, started, host = found.get("pid"), found.get("started"), found.get("host")
+    if not isinstance(pid, int) or not isinstance(started, float):
+        return False
+    if host != socket.gethostname():
+        return True  # cannot be asked from here
+    try:
+        return pid != os.getpid() and abs(psutil.Process(pid).create_time() - started) < 1
+    except (psutil.Error, ValueError):
+        return False
+
+
+def _describe(found: dict[str, object]) -> str:
+    pid, host = found.get("pid"), found.get("host")
+    if not _alive(found) and pid != os.getpid():
+        return "another cachetui is working on this folder; wait until it is done"
+    where = "" if host == socket.gethostname() else f" on {host}"
+    return f"another cachetui (process {pid}{where}) is working on this folder; wait until it is done"

@@ -1,0 +1,128 @@
+"""Making a plan: what the stores say, what the disk says, what to ask. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cachetui import fs as fs_module
+from cachetui import inuse
+from cachetui.fs import open_dir
+from cachetui.model import Item, Root, Scan
+from cachetui.plans import cautions, places, reflinks
+from cachetui.plans.model import PERMANENT, UNCHECKED, Caution, Plan, PlannedItem, TrashPlace
+from cachetui.plans.planner import draft
+from cachetui.plans.preflight import Found, content_paths, look
+from cachetui.plans.survey import Inode
+from cachetui.plans.vault import ENTRIES, KEPT
+from cachetui.store import Selection
+from cachetui.units import size
+
+_NO_TRASH = "choose permanent deletion"
+
+
+def prepare(scan: Scan, selections: Sequence[Selection], *, permanent: bool = False, bulk: bool = False) -> Plan:
+    """The plan for deleting these selections. `bulk`: they were chosen as many, e.g. by a filter.
+
+    Reads the disk and the process table, changes nothing.
+    """
+    drafts = draft(scan, selections, bulk=bulk)
+    roots = {r.root.path: r.root for r in scan.roots}
+    chosen = tuple(places.choose(roots[p]) for p in dict.fromkeys(d.key[0] for d in drafts) if p in roots)
+    by_root = {p.root: p for p in chosen}
+    if not fs_module.HAS_DIR_FD:
+        drafts = tuple(replace(d, refused="this system lacks the calls that deleting safely needs") for d in drafts)
+    found = look(drafts, _kept_names([p.path for p in chosen if p.path]))
+    _check_roots(found, roots)
+    users = inuse.users([f.draft.selection.item for f in found if not f.refused])
+    items = tuple(_item(f, by_root.get(f.draft.key[0]), users, permanent) for f in found)
+    up_to, notes = _reflinked(scan, found)
+    return Plan("delete", _ask_once(items), chosen, permanent, up_to, (*_notes(chosen, permanent), *notes))
+
+
+def _check_roots(found: Sequence[Found], roots: dict[str, Root]) -> None:
+    """A root that is another folder than the one that was scanned is not touched."""
+    for f in found:
+        if f.refused:
+            continue
+        root = roots[f.draft.key[0]]
+        try:
+            st = os.stat(root.path, follow_symlinks=False)
+        except OSError:
+            f.refused = "its folder is gone: scan again"
+            continue
+        if (st.st_dev, st.st_ino) != (root.dev, root.ino):
+            f.refused = "its folder was replaced: scan again"
+
+
+def _item(found: Found, place: TrashPlace | None, users: cautions.Users, permanent: bool) -> PlannedItem:
+    draft_ = found.draft
+    item: Item = draft_.selection.item
+    refused = found.refused
+    if not refused and not permanent and (place is None or not place.path):
+        refused = f"{places.NO_PLACE}: {_NO_TRASH}"
+    if refused:
+        return PlannedItem(draft_.selection, draft_.target, refused=refused, stays=tuple(found.stays))
+    asks = cautions.of(item, users)
+    if permanent:
+        asks = (*asks, Caution(PERMANENT, "it cannot be brought back"))
+    return PlannedItem(draft_.selection, draft_.target, tuple(found.steps), tuple(found.stays), asks)
+
+
+def _ask_once(items: tuple[PlannedItem, ...]) -> tuple[PlannedItem, ...]:
+    """That another user's processes could not be checked is said once in a plan, by its first item."""
+    said = False
+    result = []
+    for i in items:
+        if said:
+            i = replace(i, cautions=tuple(c for c in i.cautions if c.code != UNCHECKED))
+        said = said or any(c.code == UNCHECKED for c in i.cautions)
+        result.append(i)
+    return tuple(result)
+
+
+def _notes(chosen: Sequence[TrashPlace], permanent: bool) -> tuple[str, ...]:
+    return () if permanent else tuple(f"{p.root}: {p.note}" for p in chosen if p.note)
+
+
+def _reflinked(scan: Scan, found: Sequence[Found]) -> tuple[bool, tuple[str, ...]]:
+    """Whether what comes back is an upper bound, and how much of it other files share."""
+    sharing = {r.root.path for r in scan.roots if r.reflinks}
+    mine = [f for f in found if f.draft.key[0] in sharing]
+    if not mine:
+        return False, ()
+    shared = sum(reflinks.shared_bytes(path) for path in content_paths(mine))
+    if not shared:
+        return True, ()
+    return True, (f"{size(shared)} of it share their blocks with other files and come back only with those",)
+
+
+def _kept_names(trashes: Sequence[str]) -> dict[Inode, int]:
+    """How many second names inodes have in these trash folders."""
+    found: dict[Inode, int] = {}
+    for trash in trashes:
+        try:
+            top = open_dir(os.path.join(trash, ENTRIES))
+        except OSError:
+            continue
+        try:
+            for name in os.listdir(top):
+                _count_kept(top, f"{name}/{KEPT}", found)
+        finally:
+            os.close(top)
+    return found
+
+
+def _count_kept(top: int, path: str, found: dict[Inode, int]) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    except OSError:
+        return
+    try:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                st = entry.stat(follow_symlinks=False)
+                found[st.st_dev, st.st_ino] = found.get((st.st_dev, st.st_ino), 0) + 1
+    finally:
+        os.close(fd)
