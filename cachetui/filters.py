@@ -4,6 +4,8 @@
     own, shared, frees, allocated, files, state, store, quant, format, family, name, id, root, problem, loads
     words                                                               in the name, id or traits, in any case
 
+Traits are quantization, family, parameters and formats.
+
 Terms side by side must all hold. `accessed>6mo` reads "last used more than 6 months ago". `~` is "contains".
 """
 
@@ -197,7 +199,10 @@ def _words(word: str) -> _Test:
 
     def test(item: Item, revision: Revision | None) -> bool:
         t = item.traits
-        hay = (item.name, item.id, t.quantization, t.family, t.parameters, *t.formats, *t.loads_with)
+        # The store's prefix counts from its beginning only: "llama" is not meant to find all of "ollama:".
+        if item.id.lower().startswith(wanted):
+            return True
+        hay = (item.name, item.id.partition(":")[2], t.quantization, t.family, t.parameters, *t.formats)
         return any(wanted in h.lower() for h in hay)
 
     return test

@@ -46,7 +46,7 @@ def history(limit: int | None, binary: bool, as_json: bool) -> None:
         out("Nothing yet.")
         return
     heads = [Column("WHEN"), Column("VERB"), Column("OPERATION"), Column("MOVED", right=True)]
-    heads += [Column("FREED", right=True), Column(""), Column("TARGETS", flex=True), Column("ROOT", flex=True)]
+    heads += [Column("FREED", right=True), Column(""), Column("ROOT", flex=True), Column("TARGETS", flex=True)]
 
     def size(n: int) -> str:
         return units.size(n, binary=binary) if n else "-"
@@ -61,8 +61,8 @@ def history(limit: int | None, binary: bool, as_json: bool) -> None:
                 size(r.moved),
                 size(r.freed),
                 "" if r.ok else "failed",
-                ", ".join(r.targets),
                 r.root,
+                ", ".join(r.targets),
             )
             for r in found
         ],

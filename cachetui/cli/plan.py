@@ -11,6 +11,7 @@ from cachetui.plans.model import Outcome, Plan, PlannedItem, Step
 from cachetui.text import safe
 
 _STEPS = 12
+_DONE = {"delete": "Deleted", "undo": "Back", "empty trash": "Gone from the trash"}
 
 
 def plan_data(plan: Plan) -> Json:
@@ -145,14 +146,13 @@ def outcome_lines(outcome: Outcome, binary: bool) -> list[str]:
     done = [r for r in outcome.results if r.done]
     if not done:
         return lines
-    words = {"rm": "deleted", "undo": "restored", "restore": "restored", "empty": "emptied"}
-    lines.append(f"{len(done)} {words.get(outcome.verb, outcome.verb)}: {_names([r.target for r in done])}")
+    lines.append(f"{_DONE.get(outcome.verb, outcome.verb)}: {_names([r.target for r in done])}")
     if outcome.freed:
         lines.append(f"{size(outcome.freed)} came back.")
     if outcome.moved:
         lines.append(
-            f"{size(outcome.moved)} lie in the trash; undo with: cachetui undo {safe(outcome.operation)}, "
-            f"free the space with: cachetui trash empty {safe(outcome.operation)}"
+            f"{size(outcome.moved)} now in the trash. Bring back: cachetui undo {safe(outcome.operation)}   "
+            f"Free the space: cachetui trash empty {safe(outcome.operation)}"
         )
     return lines
 

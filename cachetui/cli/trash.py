@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,7 +46,7 @@ def _describe(entry: TrashEntry) -> str:
     shown = ", ".join(safe(i.target) for i in entry.items[:4])
     if len(entry.items) > 4:
         shown += f" and {len(entry.items) - 4} more"
-    return f"{safe(entry.id)}  {units.age(entry.deleted)}  {shown}  to {safe(entry.root)}"
+    return f"{safe(entry.id)}  {units.age(entry.deleted)}  {shown}  ({safe(entry.root)})"
 
 
 def _entry_data(entry: TrashEntry) -> dict[str, Any]:
@@ -73,15 +74,53 @@ def _entry_data(entry: TrashEntry) -> dict[str, Any]:
     }
 
 
-def _finish(verb: str, entries: Sequence[TrashEntry], outcomes: Sequence[Outcome] | None, as_json: bool) -> int:
+@dataclass(frozen=True)
+class Obstacles:
+    """What bringing back would meet."""
+
+    refused: tuple[tuple[str, str, str], ...] = ()
+    """(target, root, why it cannot come back)."""
+    missing: tuple[str, ...] = ()
+    """Paths that would be missing afterwards."""
+
+
+def _obstacles(entries: Sequence[TrashEntry], numbers: frozenset[int] | None) -> Obstacles:
+    from cachetui.plans.trash import check
+
+    refused: list[tuple[str, str, str]] = []
+    missing: list[str] = []
+    for entry in entries:
+        why, lost = check(entry, numbers)
+        refused += [(i.target, entry.root, why[i.number]) for i in entry.items if i.number in why]
+        missing += lost
+    return Obstacles(tuple(refused), tuple(missing))
+
+
+def _finish(
+    verb: str,
+    entries: Sequence[TrashEntry],
+    outcomes: Sequence[Outcome] | None,
+    as_json: bool,
+    obstacles: Obstacles | None = None,
+) -> int:
     """Say what was done; `outcomes` is None for a dry run."""
     if as_json:
         from cachetui.cli import data
         from cachetui.cli.plan import outcome_data
 
-        done = None if outcomes is None else [outcome_data(o) for o in outcomes]
-        what = [_entry_data(e) for e in entries]
-        data.emit({"verb": verb, "dry_run": outcomes is None, "entries": what, "outcomes": done})
+        found = {
+            "verb": verb,
+            "dry_run": outcomes is None,
+            "entries": [_entry_data(e) for e in entries],
+            "outcomes": None if outcomes is None else [outcome_data(o) for o in outcomes],
+        }
+        if obstacles is not None:
+            found["refused"] = [
+                {"target": data.plain(t), **data.path_fields(root, "root"), "reason": data.plain(why)}
+                for t, root, why in obstacles.refused
+            ]
+            found["missing"] = [data.plain(path) for path in obstacles.missing]
+        data.emit(found)
     else:
         from cachetui.cli.plan import outcome_lines
 
@@ -95,32 +134,46 @@ def _act(
     verb: str,
     entries: Sequence[TrashEntry],
     run: Callable[[Progress], list[Outcome]],
+    how: tuple[bool, bool, bool],
     *,
     question: str,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+    obstacles: Obstacles | None = None,
 ) -> int:
-    """Show, ask, do, say."""
+    """Show, ask, do, say. `how`: dry_run, yes, as_json."""
     from cachetui.cli.progress import Doing
 
+    dry_run, yes, as_json = how
     if not as_json:
         for entry in entries:
             click.echo(_describe(entry))
+        if obstacles is not None:
+            for target, _, why in obstacles.refused:
+                click.echo(f"Cannot come back: {safe(target)}: {safe(why)}")
+            for path in obstacles.missing:
+                click.echo(f"Would still be missing: {safe(path)}")
     if dry_run:
-        return _finish(verb, entries, None, as_json)
+        return _finish(verb, entries, None, as_json, obstacles)
     if not common.must_agree(question, yes=yes, as_json=as_json):
         common.say("Nothing was done.")
         return 1
     with Doing(verb) as progress:
         outcomes = run(progress)
-    return _finish(verb, entries, outcomes, as_json)
+    return _finish(verb, entries, outcomes, as_json, obstacles)
 
 
-def _restore(entries: Sequence[TrashEntry], numbers: frozenset[int] | None) -> Callable[[Progress], list[Outcome]]:
-    from cachetui.plans.trash import restore
+def _bring_back(
+    verb: str, entries: Sequence[TrashEntry], numbers: frozenset[int] | None, how: tuple[bool, bool, bool]
+) -> int:
+    from cachetui.plans.trash import restore as run
 
-    return lambda progress: [restore(e, numbers, progress=progress) for e in entries]
+    return _act(
+        verb,
+        entries,
+        lambda progress: [run(e, numbers, progress=progress) for e in entries],
+        how,
+        question="Put it back?",
+        obstacles=_obstacles(entries, numbers),
+    )
 
 
 @common.verb()
@@ -143,21 +196,13 @@ def undo(
     \b
     Examples:
       cachetui undo
-      cachetui undo 20261121-101500-a1b2 -y
+      cachetui undo 20261121T101500-a1b2c3 -y
     """
     entries = _entries(common.to_where(cache_dir, search), dry_run=dry_run)
     if not entries and operation is None:
         raise Failed("there is nothing to undo: the trash is empty")
     chosen = _of_operation(entries, operation if operation is not None else entries[0].id)
-    return _act(
-        "undo",
-        chosen,
-        _restore(chosen, None),
-        question="Put it back?",
-        dry_run=dry_run,
-        yes=yes,
-        as_json=as_json,
-    )
+    return _bring_back("undo", chosen, None, (dry_run, yes, as_json))
 
 
 @click.group(cls=rich_click.RichGroup, invoke_without_command=True, context_settings=common.CONTEXT)
@@ -173,7 +218,7 @@ def trash(ctx: click.Context, cache_dir: tuple[str, ...], search: tuple[str, ...
     \b
     Examples:
       cachetui trash
-      cachetui trash restore 20261121-101500-a1b2 --item 2
+      cachetui trash restore 20261121T101500-a1b2c3 --item 2
       cachetui trash empty --older-than 30d
     """
     if ctx.invoked_subcommand is not None:
@@ -190,13 +235,13 @@ def trash(ctx: click.Context, cache_dir: tuple[str, ...], search: tuple[str, ...
     from cachetui.cli.table import Column, out, table
 
     rows = [
-        (e.id, units.age(e.deleted), str(i.number), units.size(i.frees, binary=binary), i.target, e.root)
+        (e.id, units.age(e.deleted), str(i.number), units.size(i.frees, binary=binary), e.root, i.target)
         for e in entries
         for i in e.items
     ]
     if rows:
         heads = [Column("OPERATION"), Column("DELETED"), Column("ITEM", right=True), Column("FREES", right=True)]
-        table([*heads, Column("TARGET", flex=True), Column("ROOT", flex=True)], rows)
+        table([*heads, Column("ROOT", flex=True), Column("TARGET", flex=True)], rows)
         out()
     what = "1 item" if len(rows) == 1 else f"{len(rows)} items"
     out(f"{what} in the trash, emptying it frees {units.size(frees, binary=binary)}")
@@ -221,7 +266,7 @@ def restore(
 
     \b
     Examples:
-      cachetui trash restore 20261121-101500-a1b2 --item 2
+      cachetui trash restore 20261121T101500-a1b2c3 --item 2
     """
     entries = _of_operation(_entries(common.to_where(cache_dir, search), dry_run=dry_run), operation)
     wanted = frozenset(numbers)
@@ -231,15 +276,7 @@ def restore(
             raise Failed(f"there is no item {min(wanted - known)} in {safe(operation)}; it has {sorted(known)}")
         if len(entries) > 1:
             raise Failed(f"{safe(operation)} deleted from {len(entries)} roots; restore all of it, without --item")
-    return _act(
-        "restore",
-        entries,
-        _restore(entries, wanted or None),
-        question="Put it back?",
-        dry_run=dry_run,
-        yes=yes,
-        as_json=as_json,
-    )
+    return _bring_back("restore", entries, wanted or None, (dry_run, yes, as_json))
 
 
 @trash.command(cls=rich_click.RichCommand, context_settings=common.CONTEXT)
@@ -285,8 +322,6 @@ def empty(
         "empty",
         chosen,
         lambda progress: [run(chosen, progress=progress)],
+        (dry_run, yes, as_json),
         question=f"Gone for good, frees {frees}. Empty?",
-        dry_run=dry_run,
-        yes=yes,
-        as_json=as_json,
     )
