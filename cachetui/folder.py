@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 from cachetui import walk
@@ -42,11 +42,9 @@ class Folder:
         """A folder right below."""
         return Folder(f"{self.path}/{name}", self, name)
 
-    @contextmanager
-    def listing(self) -> Iterator[Iterator[os.DirEntry[str]]]:
+    def listing(self) -> AbstractContextManager[Iterator[os.DirEntry[str]]]:
         """What is in it."""
-        with os.scandir(self.fd if self.fd >= 0 else self.path) as entries:
-            yield entries
+        return os.scandir(self.fd if self.fd >= 0 else self.path)
 
     def lstat(self, entry: os.DirEntry[str]) -> os.stat_result:
         """Of an entry itself. On Windows an entry's own stat knows no inode and no links."""

@@ -136,7 +136,7 @@ class _Maker:
         self.base = base
         self.stat = st
         self.ground = repo.ground
-        self.content: list[Blob] = repo.blobs + repo.links
+        self.content: list[Blob] = repo.blobs + repo.links if repo.links else repo.blobs
         self.used: set[int] = set()
         self.problems = list(repo.problems)
         self.damaged = repo.damaged
@@ -154,17 +154,18 @@ class _Maker:
             self.partial = True
         main = _main(revisions)
         traits = self._traits(main) if main is not None and self.base.kind == "model" else NO_TRAITS
-        last_modified = max((b[6] for b in self.content), default=self.stat.st_mtime)
-        states = _owner_states(self.ground, self.stat.st_uid)
+        newest = max((b.mtime for b in repo.links), default=repo.newest)
+        last_modified = max(newest, repo.newest) if self.content else self.stat.st_mtime
+        states = [s for s in _owner_states(self.ground, self.stat.st_uid) if s != OK]
+        states += [PARTIAL] if self.partial else []
+        states += [DAMAGED] if self.damaged else []
         item = Item(
             self.base.id, self.base.store, self.base.root, self.base.kind, self.base.name, self.base.path,
             tuple(repo.blobs), tuple(repo.links), repo.overhead, revisions, parts, len(self.content), repo.last_used,
-            last_modified, states, tuple(self.problems), traits, self.stat.st_uid, self.stat.st_gid,
-            extra=self._extra(main, traits),
+            last_modified, tuple(states) or (OK,), tuple(self.problems), traits, self.stat.st_uid, self.stat.st_gid,
+            repo.size, repo.allocated + repo.overhead, self._extra(main, traits),
         )  # fmt: skip
-        if self.partial:
-            item = item.with_states(PARTIAL)
-        return (item.with_states(DAMAGED) if self.damaged else item).with_sizes()
+        return item.with_sizes() if repo.links or repo.twins else item
 
     def _problem(self, code: str, message: str, path: str, hint: str = "") -> Problem:
         problem = Problem(code, message, self.ground.absolute(path), hint)

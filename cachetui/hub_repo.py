@@ -21,6 +21,7 @@ from cachetui.model import Blob, Problem
 REF_CAP = 4096
 LINKED = 1 << 30
 """Positions from here on are in `links`; they move behind the blobs once all of those are known."""
+_HAS_BLOCKS = hasattr(os.stat_result, "st_blocks")
 _Reader = Callable[[Folder, str], None]
 
 
@@ -49,7 +50,14 @@ class Repo:
         self.overhead = 0
         self.problems: list[Problem] = []
         self.by_name: dict[str, int] = {}
-        self.targets: dict[int, dict[str, int]] = {}
+        self.weights: dict[int, int] = {}
+        """Allocated bytes of a link by the length of its target."""
+        self.twins = False
+        """Some content has several names."""
+        self.size = self.allocated = 0
+        """Bytes of `blobs`, each name counted."""
+        self.newest = -1.0
+        """Newest mtime of `blobs`."""
         self.snapshots: list[Snapshot] = []
         self.refs: list[tuple[str, str]] = []
         self.trees: set[str] = set()
@@ -126,10 +134,17 @@ class Repo:
             self._problem("not-a-folder", f"{entry.name} is {what} where a folder should be", path)
 
     def _content(self, path: str, st: os.stat_result) -> int:
-        self.blobs.append(walk.blob(path, st))
+        self._add(walk.blob(path, st))
         if self.last_used is None or st.st_atime > self.last_used:
             self.last_used = st.st_atime
         return len(self.blobs) - 1
+
+    def _add(self, blob: Blob) -> None:
+        self.blobs.append(blob)
+        self.size += blob.size
+        self.allocated += blob.allocated
+        self.newest = max(self.newest, blob.mtime)
+        self.twins = self.twins or blob.nlink > 1
 
     def _problem(self, code: str, message: str, path: str, hint: str = "") -> None:
         self.problems.append(Problem(code, message, self.ground.absolute(path), hint))
@@ -139,26 +154,24 @@ class Repo:
         self.overhead += tally.overhead
         self.problems += tally.problems
         self.strays.update(range(len(self.blobs), len(self.blobs) + len(tally.files)))
-        self.blobs += tally.files
+        for blob in tally.files:
+            self._add(blob)
         if tally.files:
             self._problem("unknown-folder", "holds files that huggingface_hub did not put there", path)
 
     def _blobs(self, folder: Folder, path: str) -> None:
-        blobs, by_name, lstat = self.blobs, self.by_name, folder.lstat
-        prefix = path + "/"
-        last_used = -1.0
-        new = tuple.__new__
+        blobs, by_name, prefix, new = self.blobs, self.by_name, path + "/", tuple.__new__
+        lstat = None if folder.fd >= 0 else folder.lstat
+        total = blocks = 0
+        last_used, newest = -1.0, self.newest
         with folder.listing() as entries:
             for entry in entries:
                 name = entry.name
                 try:
-                    if entry.is_symlink():
-                        self._blob_link(folder, entry, prefix + name)
-                        continue
                     if not entry.is_file(follow_symlinks=False):
                         self._odd_blob(folder, entry, prefix + name)
                         continue
-                    st = lstat(entry)
+                    st = entry.stat(follow_symlinks=False) if lstat is None else lstat(entry)
                 except FileNotFoundError:
                     continue
                 except OSError as e:
@@ -166,20 +179,36 @@ class Repo:
                     continue
                 if st.st_atime > last_used:
                     last_used = st.st_atime
-                if "." in name or "_" in name:
-                    if hub_layout.PARTIAL.fullmatch(name):
-                        self.partials.append(len(blobs))
-                    elif hub_layout.LITTER.fullmatch(name):
-                        self.litter.append(len(blobs))
-                by_name[name] = len(blobs)
-                row = (prefix + name, st.st_dev, st.st_ino, st.st_size, walk.allocated(st), st.st_nlink, st.st_mtime)
-                blobs.append(new(Blob, row))
+                position = by_name[name] = len(blobs)
+                if len(name) != 40 and len(name) != 64:
+                    self._unusual(name, position)
+                if st.st_nlink > 1:
+                    self.twins = True
+                size, mtime = st.st_size, st.st_mtime
+                taken = st.st_blocks * 512 if _HAS_BLOCKS else walk.allocated(st)
+                total += size
+                blocks += taken
+                if mtime > newest:
+                    newest = mtime
+                blobs.append(new(Blob, (prefix + name, st.st_dev, st.st_ino, size, taken, st.st_nlink, mtime)))
+        self.size += total
+        self.allocated += blocks
+        self.newest = newest
         if last_used >= 0 and (self.last_used is None or last_used > self.last_used):
             self.last_used = last_used
 
+    def _unusual(self, name: str, position: int) -> None:
+        """A blob that is not named by a hash."""
+        if hub_layout.PARTIAL.fullmatch(name):
+            self.partials.append(position)
+        elif hub_layout.LITTER.fullmatch(name):
+            self.litter.append(position)
+
     def _blob_link(self, folder: Folder, entry: os.DirEntry[str], path: str) -> None:
         """A blob that is a link: into the shared store, or somewhere odd."""
-        self.overhead += self.ground.weigh(folder.lstat(entry))
+        st = folder.lstat(entry)
+        self.twins = self.twins or st.st_nlink > 1
+        self.overhead += self.ground.weigh(st)
         found = resolve(self.ground, path, folder.readlink(entry.name))
         litter = hub_layout.LITTER.fullmatch(entry.name)
         if found.blob is None:
@@ -205,6 +234,9 @@ class Repo:
         return LINKED + position
 
     def _odd_blob(self, folder: Folder, entry: os.DirEntry[str], path: str) -> None:
+        if entry.is_symlink():
+            self._blob_link(folder, entry, path)
+            return
         if entry.is_dir(follow_symlinks=False):
             self._unknown_folder(path)
             return
@@ -236,21 +268,14 @@ class Repo:
             snapshot = Snapshot(name if not name.startswith("~") else f"./{name}", f"{path}/{name}", 0.0)
             self._enter(folder, name, partial(self._snapshot, snapshot, "", 0), snapshot.path)
 
-    def _targets(self, depth: int) -> dict[str, int]:
-        """What a link at this depth says when it is written as huggingface_hub writes it."""
-        known = self.targets.get(depth)
-        if known is None:
-            prefix = "../" * (depth + 2) + "blobs/"
-            known = self.targets[depth] = {prefix + name: n for name, n in self.by_name.items()}
-        return known
-
     def _snapshot(self, snapshot: Snapshot, prefix: str, depth: int, folder: Folder, path: str) -> None:
         if depth == 0:
             snapshot.mtime = folder.stat.st_mtime
             self.snapshots.append(snapshot)
-        targets, names, index = self._targets(depth), snapshot.names, snapshot.index
-        lstat, allocated, readlink, fd = folder.lstat, walk.allocated, os.readlink, folder.fd
-        by_path = fd < 0
+        names, index, position_of = snapshot.names, snapshot.index, self.by_name.get
+        up = "../" * (depth + 2) + "blobs/"  # what huggingface_hub writes before the blob's name
+        cut = len(up)
+        readlink, fd, weights = os.readlink, folder.fd, self.weights
         inner: list[str] = []
         overhead = 0
         with folder.listing() as entries:
@@ -258,11 +283,13 @@ class Repo:
                 name = entry.name
                 try:
                     if entry.is_symlink():
-                        target = folder.readlink(name) if by_path else readlink(name, dir_fd=fd)
-                        st = lstat(entry)
-                        overhead += allocated(st) if st.st_nlink == 1 else self.ground.weigh(st)
-                        position = targets.get(target, -1)
-                        if position < 0:
+                        target = readlink(name, dir_fd=fd) if fd >= 0 else folder.readlink(name)
+                        weight = weights.get(len(target))
+                        if weight is None or not target.isascii():
+                            weight = self._weigh_link(folder.lstat(entry), len(target))
+                        overhead += weight
+                        position = position_of(target[cut:], -1)
+                        if position < 0 or target[:cut] != up:
                             position = self._odd_link(snapshot, prefix + name, target)
                         names.append(prefix + name)
                         index.append(position)
@@ -282,6 +309,18 @@ class Repo:
             else:
                 reader = partial(self._snapshot, snapshot, f"{prefix}{name}/", depth + 1)
                 self._enter(folder, name, reader, inner_path)
+
+    def _weigh_link(self, st: os.stat_result, length: int) -> int:
+        """Allocated bytes of a link, remembered for the others of this repo with a target of that length.
+
+        Asking for each one costs as much as reading it. A file system decides by the length alone (ext4: none up to
+        59 bytes, else a block), so one of each length is asked in each repo; all are, where anything in the repo has
+        several names, for then its links may too (`cp -al`).
+        """
+        weight = self.ground.weigh(st)
+        if not self.twins:
+            self.weights[length] = weight
+        return weight
 
     def _odd_link(self, snapshot: Snapshot, name: str, target: str) -> int:
         """A link that is not written as huggingface_hub writes it, or points to nothing."""
