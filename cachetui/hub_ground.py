@@ -79,7 +79,10 @@ class Ground:
 
     def leave(self, path: str) -> None:
         """Counts a folder and everything below it as `other`."""
-        tally = self.tree(path)
+        self.absorb(self.tree(path))
+
+    def absorb(self, tally: walk.Tally) -> None:
+        """Counts what a walk found as `other`."""
         self.problems += tally.problems
         self.other += tally.overhead
         for b in tally.files:

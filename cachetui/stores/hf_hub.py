@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from cachetui import hub_layout
@@ -35,6 +36,7 @@ class HuggingFaceHub(Store):
         main = self._main(where)
         if main is not None:
             yield main
+        yield from self._forgotten(where, main)
         llama = where.env.get("LLAMA_CACHE", "")
         if llama:
             path = where.resolve(llama)
@@ -51,6 +53,17 @@ class HuggingFaceHub(Store):
             for folder in (path, os.path.join(path, "hub")):
                 if hub_layout.is_hub_layout(folder):
                     yield from _root(folder, origin, given)
+
+    def _forgotten(self, where: Where, main: Root | None) -> Iterator[Root]:
+        """The cache in HF_HOME when another variable names a different one: nothing reads it, but it takes space."""
+        home = hub_layout.hf_home(where.env, where.home)
+        path = os.path.normpath(os.path.join(where.cwd, home, "hub"))
+        if main is None or not home or not hub_layout.is_hub_layout(path):
+            return
+        message = f"{main.origin} names another cache, so programs do not use this one"
+        for root in _root(path, "HF_HOME", path, Problem("unused-cache", message, path, "delete what you do not need")):
+            if (root.dev, root.ino) != (main.dev, main.ino):
+                yield root
 
     def _main(self, where: Where) -> Root | None:
         given, origin = hub_layout.hub_cache(where.env, where.home)
@@ -101,4 +114,4 @@ class HuggingFaceHub(Store):
 def _root(path: str, origin: str, given: str, *problems: Problem) -> Iterator[Root]:
     root = make_root("hf", path, origin, problems=problems)
     if root is not None:
-        yield make_root("hf", path, origin, given=given if given != root.path else "", problems=problems) or root
+        yield root if given == root.path else replace(root, given=given)
