@@ -6,6 +6,7 @@ Follows Ollama 0.33: types/model/name.go (names and their defaults), manifest/ (
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ class Manifest:
     """In the manifest's order, the config last."""
     config: str
     """Name of the config's blob, or empty."""
+
+
+def is_ollama_layout(path: str) -> bool:
+    """Whether a folder holds an Ollama store. Never raises."""
+    return all(os.path.isdir(os.path.join(path, name)) for name in (MANIFESTS, BLOBS))
 
 
 def blob_name(digest: object) -> str:

@@ -52,6 +52,7 @@ from cachetui.ollama_layout import (
     Layer,
     Manifest,
     display_name,
+    is_ollama_layout,
     item_id,
     parse_config,
     parse_manifest,
@@ -86,7 +87,7 @@ class Ollama(Store):
         yield from (r for r in (first, system) if r is not None)
         for path in where.cache_dirs:
             full = where.resolve(path)
-            if all(os.path.isdir(os.path.join(full, name)) for name in (MANIFESTS, BLOBS)):
+            if is_ollama_layout(full):
                 root = make_root(self.name, full, "--cache-dir", given=path)
                 if root is not None:
                     yield root
@@ -112,7 +113,7 @@ class Ollama(Store):
             tuple(items),
             disk.other,
             tuple(disk.nested),
-            root.problems + tuple(disk.problems),
+            tuple(disk.problems),
             tuple(disk.blind) if complete else (*disk.blind, f"{root.path}/{MANIFESTS}"),
             complete=complete,
         )

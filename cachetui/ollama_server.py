@@ -1,0 +1,156 @@
+"""The running Ollama server, asked over plain HTTP: does it serve this very store, and deleting through it.
+
+Where a server serves a store, files must not be changed under it: its list is cached. Where it is not certain whose
+store a server serves, nothing is done at all. Follows Ollama 0.33: GET /api/tags, DELETE /api/delete, and the rules
+of envconfig.Host for OLLAMA_HOST.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+import psutil
+
+from cachetui.config import Where
+from cachetui.model import RootScan
+
+TIMEOUT = 2.0
+"""Seconds for a list of models; a server that takes longer is a doubt, not a hang."""
+DELETE_TIMEOUT = 60.0
+_MAX_ANSWER = 16 << 20
+_DEFAULT_PORT = 11434
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class ServerError(Exception):
+    """The server refused, or cannot be reached; the message may hold outside strings."""
+
+
+class Kind(StrEnum):
+    """What is known about a server and a store."""
+
+    NONE = "none"
+    """No server answers and none seems to run: files may be changed."""
+    SERVES = "serves"
+    """It serves exactly this store: delete through it."""
+    DOUBT = "doubt"
+    """It cannot be told: change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What was found."""
+
+    kind: Kind
+    url: str = ""
+    """Of the one that answered."""
+    reason: str = ""
+    """In words, for a doubt; may hold outside strings."""
+
+
+def server_url(host: str) -> str:
+    """OLLAMA_HOST as the server and its client read it (envconfig.Host): scheme, address and port have defaults."""
+    text = host.strip().strip("\"'").strip()
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "http", text
+    port = {"http": _DEFAULT_PORT if not separator else 80, "https": 443}.get(scheme, _DEFAULT_PORT)
+    rest = rest.partition("/")[0]
+    try:
+        parts = urlsplit(f"//{rest}")
+        name, port = parts.hostname or "", parts.port or port
+    except ValueError:
+        name = rest.rpartition(":")[0] or rest  # a port out of range: the default one
+    name = _ANY.get(name, name)
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
+
+
+def probe(root: RootScan, where: Where, others: Sequence[RootScan] = ()) -> Server:
+    """Whether a server serves this store. `others`: the other Ollama stores of the scan. Takes at most seconds."""
+    url = server_url(where.env.get("OLLAMA_HOST", ""))
+    try:
+        digests = _tags(url)
+    except ConnectionRefusedError:
+        running = _running()
+        if running:
+            reason = f"nothing answers at {url}, but Ollama runs (process {running[0]}): set OLLAMA_HOST to its address"
+            return Server(Kind.DOUBT, "", reason)
+        return Server(Kind.NONE)
+    except (OSError, ServerError, http.client.HTTPException) as e:
+        return Server(Kind.DOUBT, url, f"what answers at {url} cannot be asked for its models ({e})")
+    ours = _digests(root)
+    if not ours or digests != ours:
+        return Server(Kind.DOUBT, url, f"the server at {url} lists other models than this folder holds")
+    if any(_digests(other) == ours for other in others if other.root.path != root.root.path):
+        return Server(Kind.DOUBT, url, f"the server at {url} could serve several folders: they hold the same models")
+    return Server(Kind.SERVES, url)
+
+
+def delete(server: Server, name: str) -> None:
+    """Delete a tag through the server's API. Raises ServerError."""
+    try:
+        status, body = _request(server.url, "DELETE", "/api/delete", {"model": name}, DELETE_TIMEOUT)
+    except (OSError, http.client.HTTPException) as e:
+        raise ServerError(f"the server at {server.url} does not answer: {e}") from e
+    if status != 200:
+        raise ServerError(f"the server at {server.url} refused to delete {name}: {_error(body) or f'HTTP {status}'}")
+
+
+def _digests(root: RootScan) -> dict[str, str]:
+    """Name to manifest sha256, of what a server would list of this store."""
+    return {i.name: i.revisions[0].commit for i in root.items if i.kind == "model" and i.revisions}
+
+
+def _tags(url: str) -> dict[str, str]:
+    status, body = _request(url, "GET", "/api/tags", None, TIMEOUT)
+    if status != 200:
+        raise ServerError(_error(body) or f"HTTP {status}")
+    try:
+        rows = json.loads(body)["models"] or []
+        found = {row["name"]: row["digest"] for row in rows}
+    except (ValueError, RecursionError, KeyError, TypeError):
+        raise ServerError("its answer is no list of models") from None
+    if not all(isinstance(n, str) and isinstance(d, str) and _HEX.fullmatch(d) for n, d in found.items()):
+        raise ServerError("its answer is no list of models")
+    return found
+
+
+def _error(body: bytes) -> str:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    error = value.get("error") if isinstance(value, dict) else None
+    return error[:500] if isinstance(error, str) else ""
+
+
+def _request(url: str, method: str, path: str, body: object, timeout: float) -> tuple[int, bytes]:
+    """One exchange, straight to the server: no proxy of the environment, no redirect."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = connect(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        raw = None if body is None else json.dumps(body).encode()
+        connection.request(method, path, raw, {"Content-Type": "application/json"} if raw else {})
+        response = connection.getresponse()
+        return response.status, response.read(_MAX_ANSWER)
+    finally:
+        connection.close()
+
+
+def _running() -> list[int]:
+    """Processes of a server that may listen elsewhere."""
+    found = []
+    for process in psutil.process_iter(["pid", "name"]):
+        name = (process.info["name"] or "").lower()
+        if name.removesuffix(".exe") in ("ollama", "ollama app", "ollama-app"):
+            found.append(int(process.info["pid"]))
+    return found
