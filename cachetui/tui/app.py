@@ -28,6 +28,7 @@ class CachetuiApp(App[None]):
     """cachetui in a terminal."""
 
     TITLE = "cachetui"
+    CSS_PATH = "screens/main.tcss"  # of the default screen; Textual does not read that one's own CSS_PATH
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_provider}
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = []

@@ -11,13 +11,14 @@ from cachetui import units
 from cachetui.model import OK, Item, Problem, Revision, RootScan
 from cachetui.tui.facts import Facts, load_hint
 from cachetui.tui.rows import revision_note, revision_title
-from cachetui.tui.text import Part, line, words
+from cachetui.tui.text import Part, hang, line, words
 from cachetui.tui.widgets.columns import short_path
 
-_LABEL = 11
+LOAD = "load it"
+_LABEL = 12
 _MANY = 12
 """Rows of one list that are shown before "and N more"."""
-DIM, STRONG, WARN, BAD = "$text-muted", "bold", "$text-warning", "$text-error"
+DIM, STRONG, WARN, BAD = "$foreground-muted", "bold", "$text-warning", "$text-error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,7 @@ class Page:
 
     def row(self, label: str, *value: str | Part | Content) -> list[Content]:
         """A label and its value, wrapped beside it."""
-        lines = line(*value).wrap(max(self.width - _LABEL, 12))
-        return [
-            Content.assemble(words(label.ljust(_LABEL) if n == 0 else " " * _LABEL, DIM), one)
-            for n, one in enumerate(lines)
-        ]
+        return hang(words(label, DIM), line(*value), _LABEL, self.width)
 
 
 def item_page(item: Item, facts: Facts | None, page: Page) -> list[Content]:
@@ -95,8 +92,8 @@ def _use(item: Item, page: Page) -> list[Content]:
         out += page.row("loads with", ", ".join(t.loads_with))
     if t.purpose:
         out += page.row("good for", t.purpose)
-    if hint := load_hint(item):
-        out += page.row("load it", (hint, "$text-success"))
+    if hint := dict(item.extra).get(LOAD) or load_hint(item):
+        out += page.row(LOAD, (hint, "$text-success"))
     return [*out, Content("")]
 
 
@@ -153,7 +150,8 @@ def _place(item: Item, page: Page) -> list[Content]:
     if item.uid >= 0:
         out += page.row("owner", (_owner(item.uid, item.gid), DIM))
     for label, value in item.extra:
-        out += page.row(label, value)
+        if label != LOAD:
+            out += page.row(label, value)
     return out
 
 

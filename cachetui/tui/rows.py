@@ -200,7 +200,7 @@ def _by_store(shelf: Shelf, view: View, out: list[Row | Files]) -> None:
                     continue
                 root_key: Key = (ROOT, root.path)
                 root_open = view.is_open(root_key)
-                out.append(Row(root_key, 1, root_open, root.path, size, f"{len(held)} items" if held else "empty"))
+                out.append(Row(root_key, 1, root_open, root.path, size, _count(len(held))))
                 if not root_open:
                     continue
             _items(shelf, view, root.path, held, 2 if several else 1, out)
@@ -219,10 +219,14 @@ def _by_trait(shelf: Shelf, view: View, out: list[Row | Files]) -> None:
         key: Key = (GROUP, title)
         is_open = view.is_open(key)
         members = groups[title]
-        out.append(Row(key, 0, is_open, title, totals[title], f"{len(members)} items"))
+        out.append(Row(key, 0, is_open, title, totals[title], _count(len(members))))
         if is_open:
             for path, held in _sorted(shelf, view, members):
                 _item(view, path, held, 1, out)
+
+
+def _count(items: int) -> str:
+    return "empty" if not items else "1 item" if items == 1 else f"{items:,} items"
 
 
 def _chosen(shelf: Shelf, view: View, path: str) -> list[Held]:

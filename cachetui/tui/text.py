@@ -65,6 +65,16 @@ def fit(text: str, width: int, *, right: bool = False) -> str:
     return space + text if right else text + space
 
 
+def hang(label: Content, value: Content, indent: int, width: int) -> list[Content]:
+    """A label and beside it a value, wrapped so that all its lines start at `indent`."""
+    lines = value.wrap(max(width - indent, 12))
+    room = " " * max(indent - label.cell_length, 1)
+    return [
+        Content.assemble(label, room, one) if n == 0 else Content.assemble(" " * indent, one)
+        for n, one in enumerate(lines)
+    ]
+
+
 def toast(app: App[Any], message: str, *, title: str = "", severity: Severity = "information") -> None:
     """Tell something in passing; an error stays longer. The message may hold outside strings."""
     timeout = {"information": 5.0, "warning": 8.0, "error": 12.0}[severity]

@@ -43,10 +43,11 @@ def leave(main: MainScreen) -> None:
         scanning.stop(main)
         main.app.exit()
         return
-    from cachetui.tui.screens.leave import LeaveScreen
+    from cachetui.tui.screens.ask import AskScreen
 
-    def answer(leave_now: bool | None) -> None:
-        if leave_now:
+    def answer(yes: bool | None) -> None:
+        if yes:
             main.app.exit()
 
-    main.app.push_screen(LeaveScreen(main.running[0]), answer)
+    lines = [f"Still {main.running[0]}.", "If you leave now, the next start finishes it or takes it back, and says so."]
+    main.app.push_screen(AskScreen("Leave?", lines, "Leave"), answer)

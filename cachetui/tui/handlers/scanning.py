@@ -56,6 +56,7 @@ def _complete(main: MainScreen) -> None:
     """Everything is read: marks of what is gone go, and what the others free can be counted."""
     from cachetui.tui.handlers import filtering, marks
 
+    main.could_go = view.could_go(main)
     filtering.refresh(main)
     marks.prune(main)
     for problem in main.shelf.problems:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from cachetui import units
-from cachetui.model import Item
+from cachetui.model import PINNED, Item
 from cachetui.store import store_named
 from cachetui.tui import background, describe, facts
 from cachetui.tui.facts import Facts
@@ -79,15 +79,40 @@ def _count(count: int, noun: str) -> str:
 
 def _marked(main: MainScreen) -> list[Part]:
     if not main.marked:
-        return []
+        return main.could_go
     parts: list[Part] = [(f"{len(main.marked):,} marked", "bold $accent")]
     if main.shelf.scan is None:
-        return [*parts, ("  what they free is known when everything is read", "$text-muted")]
+        return [*parts, ("  what they free is known when everything is read", "$foreground-muted")]
     if main.marked_frees is None:
-        return [*parts, ("  counting what they free…", "$text-muted")]
+        return [*parts, ("  counting what they free…", "$foreground-muted")]
     up_to = "up to " if any(r.reflinks for r in main.shelf.scan.roots) else ""
     size = units.size(main.marked_frees, binary=main.cachetui.binary)
-    return [*parts, (": together they free ", "$text-muted"), (up_to + size, "bold")]
+    return [*parts, (": together they free ", "$foreground-muted"), (up_to + size, "bold")]
+
+
+_FORGOTTEN = 180 * 86400
+"""Seconds without use after which a model counts as forgotten."""
+
+
+def could_go(main: MainScreen) -> list[Part]:
+    """What to look at first when space is wanted; empty while reading."""
+    scan = main.shelf.scan
+    if scan is None:
+        return []
+    limit = main.cachetui.clock() - _FORGOTTEN
+    sizes = {"partial": 0, "orphan": 0, "damaged": 0, "not used for 6 months": 0}
+    for item in scan.items:
+        for state in item.states:
+            if state in sizes:
+                sizes[state] += item.size
+        if item.last_used is not None and item.last_used < limit and PINNED not in item.states:
+            sizes["not used for 6 months"] += item.size
+    parts: list[Part] = []
+    for word, count in sizes.items():
+        if count:
+            parts += [("  ·  " if parts else "", "$foreground-disabled"), (f"{word} ", "$foreground-muted")]
+            parts += [(units.size(count, binary=main.cachetui.binary), "$foreground")]
+    return parts
 
 
 def _running(main: MainScreen) -> list[Part]:
@@ -100,7 +125,7 @@ def _running(main: MainScreen) -> list[Part]:
     if shelf.reading:
         return [
             (f"reading {shelf.read_count:,} of {max(shelf.count, shelf.read_count):,}", "$accent"),
-            ("  Esc stops", "$text-muted"),
+            ("  Esc stops", "$foreground-muted"),
         ]
     if shelf.scan is not None and not shelf.scan.complete:
         return [("reading was stopped, R reads again", "$text-warning")]

@@ -19,7 +19,7 @@ from cachetui.tui.handlers import scanning, view
 from cachetui.tui.messages import Finished, Moved, Named
 from cachetui.tui.rows import Key, View
 from cachetui.tui.shelf import Shelf
-from cachetui.tui.text import Severity, toast, words
+from cachetui.tui.text import Part, Severity, toast, words
 from cachetui.tui.widgets.details import Details
 from cachetui.tui.widgets.lines import DiskStrip, KeyLine, StatusLine
 from cachetui.tui.widgets.tree import ModelTree, TreeHead
@@ -33,7 +33,6 @@ _TICK = 0.1
 class MainScreen(Screen[None]):
     """The tree, the details, the lines around them."""
 
-    CSS_PATH = "main.tcss"
     BINDINGS: ClassVar[list[BindingType]] = list(commands.bindings())
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (190, "-ultrawide")]
     AUTO_FOCUS = "ModelTree"
@@ -49,6 +48,8 @@ class MainScreen(Screen[None]):
         """What they free together; None while it is counted."""
         self.marks_version = 0
         """Counts changes of the marks, so that a late answer is known as one."""
+        self.could_go: list[Part] = []
+        """What stands in the status line while nothing is marked."""
         self.running: tuple[str, Moved | None] | None = None
         """The operation that runs, and how far it is."""
         self.counted: dict[tuple[str, str], tuple[Item, Scan | None, Facts]] = {}

@@ -21,8 +21,8 @@ _LEFT = 2
 _SIZE = 9
 # What is added as the pane grows: (column, width, narrowest pane that has it). A later row widens an earlier one.
 _PLAN = (
-    ("used", 7, 54), ("bar", 8, 66), ("state", 9, 74), ("bar", 14, 96), ("quantization", 14, 100),
-    ("files", 7, 112), ("format", 11, 124), ("own", 9, 140), ("state", 18, 150), ("bar", 24, 156), ("lies in", 34, 190),
+    ("used", 7, 48), ("state", 9, 58), ("bar", 8, 68), ("bar", 14, 92), ("quantization", 14, 100),
+    ("files", 7, 110), ("format", 11, 120), ("own", 9, 132), ("state", 18, 142), ("bar", 24, 152), ("lies in", 34, 186),
 )  # fmt: skip
 _ORDER = ("bar", "size", "own", "used", "files", "quantization", "format", "state", "lies in")
 _RIGHT = frozenset(("size", "own", "used", "files"))

@@ -47,7 +47,7 @@ class Details(VerticalScroll):
         self._draw()
 
     def _draw(self) -> None:
-        width = self.content_size.width - self.scrollbar_size_vertical
+        width = self.scrollable_content_region.width
         if width < 10:
             return
         page = Page(width, self._cachetui.clock(), self._cachetui.binary, self._cachetui.where.home)

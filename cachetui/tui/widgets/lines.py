@@ -22,19 +22,19 @@ class DiskStrip(Widget):
         super().__init__()
         self._home = home
         self._binary = binary
-        self._title = ""
+        self._heading = ""
         self._disks: tuple[Disk, ...] = ()
 
     def show(self, title: str, disks: tuple[Disk, ...]) -> None:
         """Another title or other disks."""
-        if (title, disks) != (self._title, self._disks):
-            self._title, self._disks = title, disks
+        if (title, disks) != (self._heading, self._disks):
+            self._heading, self._disks = title, disks
             self.refresh()
 
     def render(self) -> Content:
         """As many disks as there is room for, on the right."""
         width = self.size.width
-        left = line((" cachetui ", "bold $primary"), (" " + self._title, "$foreground"))
+        left = line((" cachetui ", "bold $primary"), (" " + self._heading, "$foreground"))
         room = width - left.cell_length - 2
         right: list[Content] = []
         left_out = 0
@@ -49,7 +49,7 @@ class DiskStrip(Widget):
             else:
                 left_out += 1
         if left_out and right:
-            right.append(line((f"+{left_out}", "$text-muted")))
+            right.append(line((f"+{left_out}", "$foreground-muted")))
         tail = Content("   ").join(right)
         gap = max(width - left.cell_length - tail.cell_length - 1, 1)
         return Content.assemble(left, " " * gap, tail)
@@ -57,7 +57,7 @@ class DiskStrip(Widget):
     def _disk(self, disk: Disk, cells: int) -> Content:
         free, total = (units.size(n, binary=self._binary) for n in (disk.free, disk.total))
         ours = units.size(disk.ours, binary=self._binary)
-        parts: list[Part] = [(clip(short_path(disk.mount, self._home), 18) + " ", "$text-muted")]
+        parts: list[Part] = [(clip(short_path(disk.mount, self._home), 18) + " ", "$foreground-muted")]
         if cells and disk.total:
             mine = min(disk.ours / disk.total, 1.0)
             taken = min((disk.total - disk.free) / disk.total, 1.0)
@@ -66,12 +66,12 @@ class DiskStrip(Widget):
             parts += [
                 ("█" * own, "$primary"),
                 ("▒" * other, "$secondary"),
-                ("░" * (cells - own - other), "$text-disabled"),
+                ("░" * (cells - own - other), "$foreground-disabled"),
                 (" ", ""),
             ]
         parts.append((f"{free} free of {total}", "$foreground"))
         if cells and disk.ours:
-            parts.append((f", {ours} here", "$text-muted"))
+            parts.append((f", {ours} here", "$foreground-muted"))
         return line(*parts)
 
 
@@ -128,7 +128,7 @@ class KeyLine(Widget):
         """The line."""
         parts: list[str | Part] = [" "]
         for _, key, label in self._fitting():
-            parts += [(key, "bold $accent"), (f" {label}  ", "$text-muted")]
+            parts += [(key, "bold $accent"), (f" {label}  ", "$foreground-muted")]
         return line(*parts)
 
     def on_click(self, event: events.Click) -> None:

@@ -121,8 +121,9 @@ class ModelTree(ScrollView, can_focus=True, inherit_bindings=False):
     def palette(self) -> Palette:
         """The styles of the current theme."""
         if self._palette is None:
-            found = [self.get_component_rich_style(f"tree--{name}", partial=True) for name in _STYLES]
-            self._palette = Palette(*found)
+            found = [self.get_component_rich_style(f"tree--{name}") for name in _STYLES]
+            texts, over = found[:-2], [Style(bgcolor=s.bgcolor, bold=s.bold) for s in found[-2:]]
+            self._palette = Palette(*texts, *over)
         return self._palette
 
     def paint(self) -> Paint:
@@ -138,8 +139,7 @@ class ModelTree(ScrollView, can_focus=True, inherit_bindings=False):
         segments = columns.row(
             row, self._shelf, self.paint(), cursor=position == self.cursor, marked=row.key in self._marked
         )
-        base = Style.from_color(None, self.rich_style.bgcolor)
-        return Strip([Segment(s.text, base + (s.style or base)) for s in segments], self.size.width)
+        return Strip(segments, self.size.width)
 
     def on_click(self, event: events.Click) -> None:
         """A click selects; on the triangle or the second time it opens; in the first column it marks."""
