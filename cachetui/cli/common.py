@@ -128,13 +128,14 @@ def begin(where: Where, *, dry_run: bool = False, binary: bool = False) -> Sessi
     with Reading(len(roots)) as reading:
         scan = scan_roots(roots, roots, reading, problems)
     for given in where.cache_dirs:
-        _say_if_unknown(where, given, roots)
+        _say_if_empty(where, given, scan)
     return Session(where, marks.apply_scan(scan), marks, binary or where.config.binary_units)
 
 
-def _say_if_unknown(where: Where, given: str, roots: Iterable[Root]) -> None:
+def _say_if_empty(where: Where, given: str, scan: Scan) -> None:
     real = os.path.realpath(where.resolve(given))
-    if os.path.isdir(real) and not any(r.path == real or r.path.startswith(real + os.sep) for r in roots):
+    inside = (r for r in scan.roots if r.root.path == real or r.root.path.startswith(real + os.sep))
+    if os.path.isdir(real) and not any(r.items for r in inside):
         say(
             safe(
                 f"{given}: no cache or model in {real} yet; HF_HUB_CACHE={real} makes other programs keep theirs there"

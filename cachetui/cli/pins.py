@@ -9,6 +9,7 @@ import click
 
 from cachetui.cli import common
 from cachetui.cli.common import Failed
+from cachetui.model import Item
 from cachetui.text import safe
 
 
@@ -66,26 +67,26 @@ def _change(
 
     session = common.begin(common.to_where(cache_dir, search), dry_run=dry_run)
     where = common.real_root(session, root)
-    items = []
+    items: dict[tuple[str, str], Item] = {}
     for target in targets:
         found = common.find(session, target, where)
         if not found.is_whole:
             raise Failed(f"{safe(target)}: a pin protects a whole item; pin {safe(found.item.id)}")
-        items.append(found.item)
-    changing = [i for i in dict.fromkeys(items) if (i.key in session.marks.pins) is not pinned]
+        items[found.item.key] = found.item
+    changing = {key: item for key, item in items.items() if (key in session.marks.pins) is not pinned}
     if not dry_run:
         try:
-            (marks.pin if pinned else marks.unpin)(changing)
+            (marks.pin if pinned else marks.unpin)(changing.values())
         except marks.MarksError as e:
             raise Failed(str(e)) from None
     if as_json:
         from cachetui.cli import data
 
-        rows = [{"id": i.id, **data.path_fields(i.root, "root"), "pinned": pinned} for i in items]
+        rows = [{"id": i.id, **data.path_fields(i.root, "root"), "pinned": pinned} for i in items.values()]
         data.emit({"verb": "pin" if pinned else "unpin", "dry_run": dry_run, "items": rows, "changed": len(changing)})
         return 0
-    for item in dict.fromkeys(items):
-        was = "" if item in changing else " already"
+    for item in items.values():
+        was = "" if item.key in changing else " already"
         what = "pinned" if pinned else "not pinned"
         click.echo(f"{safe(item.id)}: {'would be' if dry_run and not was else 'is'}{was} {what}")
     return 0

@@ -160,5 +160,9 @@ def _emit(plan: Plan, outcome: Outcome | None, dry_run: bool) -> None:
 
 def _code(plan: Plan, outcome: Outcome | None, filtered: bool) -> int:
     """1 when something asked for was not done. A pinned item that a filter happened to catch was not asked for."""
-    refused = [i for i in plan.refused if not (filtered and PINNED in i.selection.item.states)]
-    return 1 if refused or (outcome is not None and not outcome.ok) else 0
+    excused = {
+        (i.target, i.selection.item.root) for i in plan.refused if filtered and PINNED in i.selection.item.states
+    }
+    if outcome is None:
+        return 1 if len(excused) < len(plan.refused) else 0
+    return 0 if all(r.done or (r.target, r.root) in excused for r in outcome.results) else 1
