@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,7 +20,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from cachetui.config import Where
-from cachetui.model import RootScan
+from cachetui.model import Item, RootScan
 
 TIMEOUT = 2.0
 """Seconds for a list of models; a server that takes longer is a doubt, not a hang."""
@@ -74,21 +76,43 @@ def server_url(host: str) -> str:
 
 def probe(root: RootScan, where: Where, others: Sequence[RootScan] = ()) -> Server:
     """Whether a server serves this store. `others`: the other Ollama stores of the scan. Takes at most seconds."""
+    ours = _digests(root)
     url = server_url(where.env.get("OLLAMA_HOST", ""))
+    if not _is_local(url):
+        if _lists(url) == ours and ours:
+            return Server(Kind.DOUBT, url, f"the server at {url}, on another machine, lists exactly these models")
+        url = server_url("")
     try:
-        digests = _tags(url)
+        listed = _tags(url)
     except ConnectionRefusedError:
-        running = _running()
-        if running:
-            reason = f"nothing answers at {url}, but Ollama runs (process {running[0]}): set OLLAMA_HOST to its address"
-            return Server(Kind.DOUBT, "", reason)
-        return Server(Kind.NONE)
+        running = _serving()
+        if not running:
+            return Server(Kind.NONE)
+        reason = (
+            f"nothing answers at {url}, but Ollama serves (process {running[0].pid}): set OLLAMA_HOST to its address"
+        )
+        return Server(Kind.DOUBT, "", reason)
     except (OSError, ServerError, http.client.HTTPException) as e:
         return Server(Kind.DOUBT, url, f"what answers at {url} cannot be asked for its models ({e})")
-    ours = _digests(root)
-    if not ours or digests != ours:
+    return _compare(url, listed, ours, root, [o for o in others if o.root.path != root.root.path])
+
+
+def _compare(
+    url: str, listed: dict[str, str], ours: dict[str, str], root: RootScan, others: Sequence[RootScan]
+) -> Server:
+    """What a server's list says about a store, next to the other stores there are."""
+    serving = _serving()
+    folders = {f for p in serving if (f := _its_folder(p, urlsplit(url).port)) is not None}
+    same = [o for o in others if listed and _digests(o) == listed]
+    if folders and root.root.path not in folders:
+        if len(serving) == 1:
+            return Server(Kind.NONE)
+        return Server(Kind.DOUBT, url, f"the server at {url} serves another folder, and a second server runs")
+    if not listed or listed != ours:
+        if same and len(serving) <= 1:
+            return Server(Kind.NONE)
         return Server(Kind.DOUBT, url, f"the server at {url} lists other models than this folder holds")
-    if any(_digests(other) == ours for other in others if other.root.path != root.root.path):
+    if same and not folders:
         return Server(Kind.DOUBT, url, f"the server at {url} could serve several folders: they hold the same models")
     return Server(Kind.SERVES, url)
 
@@ -104,8 +128,28 @@ def delete(server: Server, name: str) -> None:
 
 
 def _digests(root: RootScan) -> dict[str, str]:
-    """Name to manifest sha256, of what a server would list of this store."""
-    return {i.name: i.revisions[0].commit for i in root.items if i.kind == "model" and i.revisions}
+    """Name to manifest sha256, of what a server would list of this store: it skips what it cannot read."""
+    return {i.name: i.revisions[0].commit for i in root.items if i.kind == "model" and i.revisions and _is_listed(i)}
+
+
+def _is_listed(item: Item) -> bool:
+    revision = item.revisions[0]
+    config = [at for name, at in zip(revision.names, revision.index, strict=True) if name.startswith("config")]
+    return -1 not in config and not any(p.code in ("bad-manifest", "misplaced") for p in item.problems)
+
+
+def _lists(url: str) -> dict[str, str] | None:
+    try:
+        return _tags(url)
+    except (OSError, ServerError, http.client.HTTPException):
+        return None
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    if host in ("localhost", "::1") or host.startswith("127."):
+        return True
+    return any(a.address.partition("%")[0] == host for addresses in psutil.net_if_addrs().values() for a in addresses)
 
 
 def _tags(url: str) -> dict[str, str]:
@@ -141,16 +185,37 @@ def _request(url: str, method: str, path: str, body: object, timeout: float) -> 
         raw = None if body is None else json.dumps(body).encode()
         connection.request(method, path, raw, {"Content-Type": "application/json"} if raw else {})
         response = connection.getresponse()
-        return response.status, response.read(_MAX_ANSWER)
+        end = time.monotonic() + timeout
+        answer = bytearray()
+        while len(answer) < _MAX_ANSWER and (chunk := response.read1(1 << 16)):
+            answer += chunk
+            if time.monotonic() > end:  # the socket's own timeout starts anew with every byte
+                raise TimeoutError("it answers too slowly")
+        return response.status, bytes(answer)
     finally:
         connection.close()
 
 
-def _running() -> list[int]:
-    """Processes of a server that may listen elsewhere."""
+def _serving() -> list[psutil.Process]:
+    """Processes that are an Ollama server, also those of other users; not its runners and clients."""
     found = []
-    for process in psutil.process_iter(["pid", "name"]):
-        name = (process.info["name"] or "").lower()
-        if name.removesuffix(".exe") in ("ollama", "ollama app", "ollama-app"):
-            found.append(int(process.info["pid"]))
+    for process in psutil.process_iter(["name", "cmdline"]):
+        name = (process.info["name"] or "").lower().removesuffix(".exe")
+        line = process.info["cmdline"]
+        if name == "ollama" and (not line or "serve" in line):
+            found.append(process)
     return found
+
+
+def _its_folder(process: psutil.Process, port: int | None) -> str | None:
+    """The store of the server that listens on a port, by its environment; None where that cannot be read."""
+    try:
+        listens = any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections("tcp"))
+        environment = process.environ() if listens else {}
+        given = environment.get("OLLAMA_MODELS", "").strip().strip("\"'")
+        if given:
+            return os.path.realpath(os.path.join(process.cwd(), given))
+    except (psutil.Error, OSError):
+        return None
+    home = environment.get("HOME")
+    return os.path.realpath(os.path.join(home, ".ollama", "models")) if home else None

@@ -23,7 +23,7 @@ class LMStudio(Store):
     order = 60
 
     def roots(self, where: Where) -> Iterable[Root]:
-        """settings.json's downloadsFolder, else `models` in LM Studio's home (~/.lmstudio, or where its pointer says)."""
+        """settings.json's downloadsFolder, else `models` in its home (~/.lmstudio, or where the pointer says)."""
         pointer = _text(os.path.join(where.home, ".lmstudio-home-pointer"), 4096).strip()
         home = pointer if os.path.isabs(pointer) else os.path.join(where.home, ".lmstudio")
         folder, origin = _downloads_folder(home), "settings.json"
