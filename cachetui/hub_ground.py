@@ -10,9 +10,6 @@ from cachetui import hub_layout, walk
 from cachetui.folder import Folder
 from cachetui.model import Blob, Problem, Root
 
-SIDE_FILES = (".refs", ".lock", ".lock.soft")
-"""What lies beside a payload of the shared store, by what follows its name."""
-
 
 @dataclass
 class Ground:
@@ -142,7 +139,7 @@ def _read_level(ground: Ground, folder: Folder, prefix: str, *, deeper: bool) ->
                 continue
             if stat.S_ISDIR(st.st_mode):
                 inner.append(name)
-            elif not stat.S_ISREG(st.st_mode) or is_shared_bookkeeping(name):
+            elif not stat.S_ISREG(st.st_mode) or hub_layout.is_side_file(name):
                 ground.other += ground.weigh(st)
             else:
                 ground.payloads[path] = walk.blob(path, st)
@@ -163,11 +160,3 @@ def _read_level(ground: Ground, folder: Folder, prefix: str, *, deeper: bool) ->
             continue
         except OSError as e:
             ground.problems.append(ground.unreadable(path, e))
-
-
-def is_shared_bookkeeping(name: str) -> bool:
-    """Whether a file of the shared store is a hint, a lock, a temporary or the marker, not a payload."""
-    return name.endswith((*SIDE_FILES, ".tmp")) or name in (
-        hub_layout.SHARED_MARKER,
-        *hub_layout.IGNORED,
-    )

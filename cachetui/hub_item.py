@@ -250,11 +250,9 @@ class _Maker:
         for commit, positions in ((PARTIALS, repo.partials), (LITTER, repo.litter)):
             parts.append(self._part(commit, path, [(os.path.basename(repo.blobs[n].path), n) for n in positions]))
         if repo.partials:
-            size = sum(repo.blobs[n].size for n in repo.partials)
-            message = f"{len(repo.partials)} downloads did not end ({size} bytes)"
-            self._problem(
-                "unfinished-download", message, path, "unless one is running now, delete what is left of them"
-            )
+            count = len(repo.partials)
+            message = "a download did not end" if count == 1 else f"{count} downloads did not end"
+            self._problem("unfinished-download", message, path, "unless one is running now, delete what is left of it")
         return tuple(p for p in parts if p is not None)
 
     def _part(self, commit: str, path: str, rows: Sequence[tuple[str, int]]) -> Revision | None:
@@ -291,9 +289,8 @@ class _Maker:
     def _extra(self, main: Revision | None, traits: Traits) -> tuple[tuple[str, str], ...]:
         if self.base.kind != "model" or main is None:
             return ()
-        if traits.formats == ("gguf",):
-            return (("load it", f"llama-cli -hf {self.base.name}"),)
-        return (("load it", f'from_pretrained("{self.base.name}")'),)
+        program = {"gguf": "llama-cli -hf", "mlx": "mlx_lm.generate --model"}.get("".join(traits.formats), "")
+        return (("load it", f"{program} {self.base.name}" if program else f'from_pretrained("{self.base.name}")'),)
 
 
 def _main(revisions: Sequence[Revision]) -> Revision | None:

@@ -21,6 +21,10 @@ SHARED = "blobs"
 SHARED_MARKER = ".huggingface-shared-blobs"
 SHARED_VERSION = b"1\n"
 """What the marker says in the only layout there is so far."""
+SIDE_FILES = (".refs", ".lock", ".lock.soft")
+"""What lies beside a payload of the shared store, by what follows its name."""
+BOOKKEEPING = frozenset(("refs", "trees", ".no_exist"))
+"""Folders of a repo that hold no content."""
 LOCKS = ".locks"
 TAG = "CACHEDIR.TAG"
 OURS = ".cachetui"
@@ -51,6 +55,26 @@ def decode_folder(name: str) -> tuple[str, str] | None:
     """(kind, repo id) of a repo's folder name, or None where it is no such name: `models--a--b` is (model, a/b)."""
     match = REPO_FOLDER.fullmatch(name)
     return None if match is None else (KINDS[match[1]], match[2].replace("--", "/"))
+
+
+def is_content(path: str) -> bool:
+    """Whether a regular file at this path of a hub cache is content, not bookkeeping."""
+    parts = path.split("/")
+    if len(parts) == 1:
+        return not is_root_file(path)
+    if REPO_FOLDER.fullmatch(parts[0]):
+        return parts[1] not in BOOKKEEPING and (parts[-1] not in IGNORED or parts[1] not in ("snapshots", "blobs"))
+    return parts[0] != LOCKS and not parts[0].startswith(OURS) and not (parts[0] == SHARED and is_side_file(parts[-1]))
+
+
+def is_root_file(name: str) -> bool:
+    """Whether a plain file at the top is no item."""
+    return name in ROOT_FILES or name.startswith(OURS) or name.endswith(".lock")
+
+
+def is_side_file(name: str) -> bool:
+    """Whether a file of the shared store is a hint, a lock, a temporary or the marker, not a payload."""
+    return name.endswith((*SIDE_FILES, ".tmp")) or name == SHARED_MARKER or name in IGNORED
 
 
 def is_hub_layout(path: str) -> bool:

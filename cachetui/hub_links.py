@@ -8,7 +8,7 @@ import posixpath
 import stat
 from typing import NamedTuple
 
-from cachetui import walk
+from cachetui import hub_layout, walk
 from cachetui.hub_ground import Ground
 from cachetui.model import Blob
 
@@ -17,6 +17,7 @@ MESSAGES = {
     "link-loop": "{} points to itself through other links",
     "outside-link": "{} points out of this cache; what lies there is not counted and never deleted",
     "linked-folder": "{} points to a folder; what lies there is not counted",
+    "no-content": "{} points to a file that the cache keeps for itself",
     "unreadable": "{} points to what cannot be read",
     "special-file": "{} is a pipe, socket or device: not opened",
 }
@@ -59,8 +60,10 @@ def resolve(ground: Ground, link: str, target: str) -> Found:
     if not stat.S_ISREG(st.st_mode):
         return Found(named, code="linked-folder" if stat.S_ISDIR(st.st_mode) else "special-file")
     inside = _inside(ground, real)
-    if not inside:
+    if not inside or st.st_dev != ground.root.dev or _is_nested(ground, inside):
         return Found(named, code="outside-link")
+    if not hub_layout.is_content(inside):
+        return Found(named, code="no-content")
     payload = ground.payloads.get(inside)
     via = _via(ground, link, named) if named != inside else None
     if payload is not None:
@@ -79,6 +82,18 @@ def _inside(ground: Ground, path: str) -> str:
     top = ground.root.path.replace(os.sep, "/").rstrip("/") + "/"
     path = path.replace(os.sep, "/")
     return path[len(top) :] if path.startswith(top) else ""
+
+
+def _is_nested(ground: Ground, path: str) -> bool:
+    """Whether it lies in another root inside this one."""
+    while ground.nested and (path := posixpath.dirname(path)):
+        try:
+            st = os.lstat(ground.absolute(path))
+        except OSError:
+            return False
+        if (st.st_dev, st.st_ino) in ground.nested:
+            return True
+    return False
 
 
 def _via(ground: Ground, link: str, named: str) -> Blob | None:

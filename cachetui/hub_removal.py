@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from cachetui import hub_layout
-from cachetui.hub_ground import SIDE_FILES
 from cachetui.hub_shared import hinted
 from cachetui.model import OFFLINE, Blob, Item, Ledger, Revision
 from cachetui.store import Removal, Selection
@@ -201,5 +200,5 @@ class _Work:
     def _with_side_files(self, payloads: Iterable[str]) -> list[str]:
         found = []
         for path in payloads:
-            found += [path, *self._existing(*(path + suffix for suffix in SIDE_FILES))]
+            found += [path, *self._existing(*(path + suffix for suffix in hub_layout.SIDE_FILES))]
         return found

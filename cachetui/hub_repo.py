@@ -284,13 +284,15 @@ class Repo:
                 try:
                     if entry.is_symlink():
                         target = readlink(name, dir_fd=fd) if fd >= 0 else folder.readlink(name)
-                        weight = weights.get(len(target))
-                        if weight is None or not target.isascii():
-                            weight = self._weigh_link(folder.lstat(entry), len(target))
-                        overhead += weight
                         position = position_of(target[cut:], -1)
-                        if position < 0 or target[:cut] != up:
+                        weight = weights.get(len(target))
+                        if position < 0 or target[:cut] != up or not target.isascii():
+                            overhead += self.ground.weigh(folder.lstat(entry))
                             position = self._odd_link(snapshot, prefix + name, target)
+                        elif weight is None:
+                            overhead += self._weigh_link(folder.lstat(entry), len(target))
+                        else:
+                            overhead += weight
                         names.append(prefix + name)
                         index.append(position)
                     elif entry.is_dir(follow_symlinks=False):
@@ -314,11 +316,11 @@ class Repo:
         """Allocated bytes of a link, remembered for the others of this repo with a target of that length.
 
         Asking for each one costs as much as reading it. A file system decides by the length alone (ext4: none up to
-        59 bytes, else a block), so one of each length is asked in each repo; all are, where anything in the repo has
-        several names, for then its links may too (`cp -al`).
+        59 bytes, else a block), so one of each length is asked in each repo; all are, where any blob has several
+        names, for then its links have too (`cp -al`).
         """
         weight = self.ground.weigh(st)
-        if not self.twins:
+        if not self.twins and st.st_nlink == 1:
             self.weights[length] = weight
         return weight
 

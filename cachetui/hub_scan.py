@@ -127,7 +127,7 @@ class _Scanner:
                 ground.leave(name)
             else:
                 self._unknown_folder(name, st)
-        elif stat.S_ISREG(st.st_mode) and not _is_root_file(name):
+        elif stat.S_ISREG(st.st_mode) and not hub_layout.is_root_file(name):
             self._unknown(name, st, Item("", "", "", "", "", "", (walk.blob(name, st),), last_used=st.st_atime))
         else:
             ground.other += ground.weigh(st)
@@ -208,7 +208,3 @@ class _Scanner:
             shares_extents(ground.root.dev),
             complete,
         )
-
-
-def _is_root_file(name: str) -> bool:
-    return name in hub_layout.ROOT_FILES or name.startswith(hub_layout.OURS) or name.endswith(".lock")

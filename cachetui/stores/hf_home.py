@@ -31,6 +31,7 @@ _KNOWN = {
     "downloads": "raw files that datasets were prepared from",
 }
 """Folders that programs make, and what is in them."""
+_COPY = "a prepared copy of a dataset: deleting it frees this copy only, the hub cache has its own"
 _CACHES = frozenset(("xet", "assets", "downloads"))
 _SECRET = re.compile(r"(stored_)?tokens?|profiles?|credentials?|auth|netrc", re.IGNORECASE)
 """Names of files and folders that hold secrets."""
@@ -225,17 +226,7 @@ def _folder(ground: Ground, path: str, known: tuple[str, str], st: os.stat_resul
     if os.path.basename(path) not in _KNOWN and known[1] == "folder" and _holds_secrets(path, tally.files):
         ground.absorb(tally)
         return None
-    problems = list(tally.problems)
-    if known[1] == "arrow-cache":
-        problems.append(
-            Problem(
-                "arrow-copy",
-                "a prepared copy of a dataset: deleting it frees this copy only, the hub cache has its own",
-                ground.absolute(path),
-                "it is prepared again from the hub cache when needed",
-            )
-        )
-    item = _finish(ground, path, known, st, tuple(tally.files), tally.overhead, tally.last_used, tuple(problems))
+    item = _finish(ground, path, known, st, tuple(tally.files), tally.overhead, tally.last_used, tuple(tally.problems))
     return item.with_states(DAMAGED) if tally.blind else item
 
 
@@ -254,7 +245,7 @@ def _finish(
     last_used: float | None,
     problems: tuple[Problem, ...],
 ) -> Item:
-    what = _KNOWN.get(os.path.basename(path), "")
+    what = _COPY if known[1] == "arrow-cache" else _KNOWN.get(os.path.basename(path), "")
     return Item(
         _id(ground.root, path),
         ground.root.store,
