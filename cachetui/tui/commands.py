@@ -16,7 +16,7 @@ MOVING, LOOKING, CHOOSING, ACTING, PROGRAM = "Moving", "Looking", "Choosing", "A
 _KEY_NAMES = {
     "up": "↑", "down": "↓", "left": "←", "right": "→", "slash": "/", "question_mark": "?", "asterisk": "*",
     "minus": "-", "pageup": "PgUp", "pagedown": "PgDn", "home": "Home", "end": "End", "enter": "Enter",
-    "space": "Space", "escape": "Esc", "tab": "Tab", "f5": "F5",
+    "space": "Space", "delete": "Del", "escape": "Esc", "tab": "Tab", "f5": "F5",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from textual.content import Content
 
 from cachetui import units
-from cachetui.model import OK, Item, Problem, Revision, RootScan
+from cachetui.model import OK, PINNED, Item, Problem, Revision, RootScan
 from cachetui.tui.facts import Facts, load_hint
 from cachetui.tui.rows import revision_note, revision_title
 from cachetui.tui.text import Part, hang, line, words
@@ -60,7 +60,7 @@ def _identity(item: Item, page: Page) -> list[Content]:
     out = words(item.name, STRONG).wrap(page.width)
     out += line((" · ".join(what), DIM)).wrap(page.width)
     if states:
-        out += line((", ".join(states), WARN)).wrap(page.width)
+        out += line((", ".join(states), "$text-success" if states == [PINNED] else WARN)).wrap(page.width)
     return [*out, Content("")]
 
 

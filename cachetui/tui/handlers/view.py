@@ -100,17 +100,17 @@ def could_go(main: MainScreen) -> list[Part]:
     if scan is None:
         return []
     limit = main.cachetui.clock() - _FORGOTTEN
-    sizes = {"partial": 0, "orphan": 0, "damaged": 0, "not used for 6 months": 0}
+    sizes = {"partial": 0, "orphan": 0, "damaged": 0, "unused 6 mo": 0}
     for item in scan.items:
         for state in item.states:
             if state in sizes:
                 sizes[state] += item.size
         if item.last_used is not None and item.last_used < limit and PINNED not in item.states:
-            sizes["not used for 6 months"] += item.size
+            sizes["unused 6 mo"] += item.size
     parts: list[Part] = []
     for word, count in sizes.items():
         if count:
-            parts += [("  ·  " if parts else "", "$foreground-disabled"), (f"{word} ", "$foreground-muted")]
+            parts += [(" · " if parts else "", "$foreground-disabled"), (f"{word} ", "$foreground-muted")]
             parts += [(units.size(count, binary=main.cachetui.binary), "$foreground")]
     return parts
 

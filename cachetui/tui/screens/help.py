@@ -37,6 +37,14 @@ _FILTERS = (
 )
 
 
+class HelpText(Static):
+    """Wraps for its width, the second lines beside the keys."""
+
+    def render(self) -> Content:
+        """The whole text."""
+        return Content("\n").join(_lines(self.app.size.width * 96 // 100 - 8 if self.app.size.width < 114 else 102))
+
+
 class HelpScreen(ModalScreen[None]):
     """Scrolls; any of the usual keys leaves."""
 
@@ -52,13 +60,7 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll(id="help") as box:
             box.border_title = words("Help")
             box.border_subtitle = words("Esc goes back")
-            yield Static(markup=False)
-
-    def on_resize(self) -> None:
-        """Wrap for the new width."""
-        box = self.query_one("#help", VerticalScroll)
-        self.query_one(Static).update(Content("\n").join(_lines(min(self.size.width, 112) - 10)))
-        box.scroll_home(animate=False)
+            yield HelpText(markup=False)
 
     def action_scroll(self, direction: str) -> None:
         """As in vi."""
