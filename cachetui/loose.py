@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from cachetui import walk
+from cachetui.filesystem import shares_extents
 from cachetui.formats import traits
 from cachetui.hub_layout import IGNORED, OURS
 from cachetui.loose_spots import Rest, Spot, link_problem, spots
@@ -72,8 +73,9 @@ def scan(store: str, root: Root, nested: frozenset[tuple[int, int]], report: Rep
             report.sized(root, item)
         complete = not report.cancelled()
     return RootScan(
-        root, tuple(items), other, tuple(rest.nested), tuple(rest.problems), tuple(rest.blind), complete=complete
-    )
+        root, tuple(items), other, tuple(rest.nested), tuple(rest.problems), tuple(rest.blind),
+        shares_extents(root.dev), complete,
+    )  # fmt: skip
 
 
 def removal(selection: Selection, nested: Iterable[str]) -> Removal:

@@ -37,6 +37,8 @@ class OllamaDisk:
     """Links to another blob of this store, by name."""
     other: int = 0
     """Allocated bytes of folders and of what is neither a manifest nor a blob."""
+    second_names: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Blocks of files elsewhere in the root that have more than one name: they may be blobs or manifests."""
     problems: list[Problem] = field(default_factory=list)
     nested: list[str] = field(default_factory=list)
     blind: list[str] = field(default_factory=list)
@@ -86,12 +88,22 @@ def read_disk(root: Root, nested: frozenset[tuple[int, int]]) -> OllamaDisk:
         elif name == BLOBS:
             _read_blobs(disk, walk.allocated(st), nested)
         elif not stat.S_ISDIR(st.st_mode):
-            disk.other += walk.allocated(st)
+            _weigh(disk, walk.blob(name, st))
         elif (st.st_dev, st.st_ino) in nested:
             disk.nested.append(name)
         else:
             _count(disk, name, nested)
+    known = {(b.dev, b.ino) for b in (*disk.blobs.values(), *disk.manifests) if b.nlink > 1}
+    disk.other += sum(blocks for inode, blocks in disk.second_names.items() if inode not in known)
     return disk
+
+
+def _weigh(disk: OllamaDisk, b: Blob) -> None:
+    """Count something that is neither a manifest nor a blob."""
+    if b.nlink > 1:
+        disk.second_names[b.dev, b.ino] = b.allocated
+    else:
+        disk.other += b.allocated
 
 
 def _unreadable(disk: OllamaDisk, path: str, error: OSError) -> None:
@@ -122,7 +134,9 @@ def _elsewhere(disk: OllamaDisk, name: str, st: os.stat_result) -> None:
 def _count(disk: OllamaDisk, path: str, nested: frozenset[tuple[int, int]]) -> None:
     """A folder that is not Ollama's: only its blocks."""
     tally = walk.tree(disk.root.path, path, nested=nested)
-    disk.other += tally.overhead + sum({(b.dev, b.ino): b.allocated for b in tally.files}.values())
+    disk.other += tally.overhead
+    for b in tally.files:
+        _weigh(disk, b)
     disk.nested += tally.nested
     disk.problems += tally.problems
 
@@ -135,7 +149,7 @@ def _read_manifests(disk: OllamaDisk, nested: frozenset[tuple[int, int]]) -> Non
     disk.blind += [f"{disk.root.path}/{path}" for path in tally.blind]
     for b in tally.files:
         if is_ignored(b.path):
-            disk.other += b.allocated
+            _weigh(disk, b)
         else:
             disk.manifests.append(b)
     disk.manifest_links = tally.links
@@ -166,7 +180,7 @@ def _read_blob(disk: OllamaDisk, name: str, st: os.stat_result, nested: frozense
     elif stat.S_ISLNK(st.st_mode) and BLOB.fullmatch(name):
         _read_link(disk, name, st)
     elif not stat.S_ISDIR(st.st_mode):
-        disk.other += walk.allocated(st)
+        _weigh(disk, walk.blob(path, st))
     else:
         message = "a folder among the layers: nothing of Ollama's"
         disk.problems.append(Problem("unknown-entry", message, f"{disk.root.path}/{path}", "look what is in it"))

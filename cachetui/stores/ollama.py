@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from cachetui import walk
 from cachetui.config import Where
+from cachetui.filesystem import shares_extents
 from cachetui.model import (
     ARCHIVED,
     DAMAGED,
@@ -115,7 +116,8 @@ class Ollama(Store):
             tuple(disk.nested),
             tuple(disk.problems),
             tuple(disk.blind) if complete else (*disk.blind, f"{root.path}/{MANIFESTS}"),
-            complete=complete,
+            shares_extents(root.dev),
+            complete,
         )
 
     def removal(self, selection: Selection, ledger: Ledger, selected: set[int]) -> Removal:
@@ -153,10 +155,11 @@ class _Reading:
     held: set[str] = field(default_factory=set)
     """Names of blobs that some manifest holds."""
     counted: set[tuple[int, int]] = field(default_factory=set)
-    """Manifests with several names whose blocks are counted already."""
+    """Files with several names whose blocks are counted already."""
 
     def items(self) -> Iterator[Item]:
         """Tags, then orphans, stopped pulls and unknown files."""
+        self.counted = {(b.dev, b.ino) for b in self.disk.blobs.values() if b.nlink > 1}
         for b in sorted(self.disk.manifests):
             yield self._tag(b)
         for path, target in sorted(self.disk.manifest_links):
