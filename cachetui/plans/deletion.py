@@ -116,7 +116,8 @@ class Deletion:
             try:
                 self.slot.record.append(self.fs, line, done)
             except OSError as e:
-                self.slot.record.append(self.fs, "undone")  # the line may have reached the disk nevertheless
+                if not self._take_back_line():
+                    return  # everything went, and that is what the next start will find, with the line or without
                 self.failed.update(dict.fromkeys(done, reason(e)))
         if not self.done:
             put_back(self.place, self.intent, self.failed)
@@ -126,6 +127,16 @@ class Deletion:
             for kept in self.intent.kept:
                 if self.failed.keys() >= set(kept.items):
                     self.place.drop(kept)
+
+    def _take_back_line(self) -> bool:
+        """Void a line that may have reached the disk although writing it failed. Raises OSError when stuck."""
+        try:
+            self.slot.record.append(self.fs, "undone")
+        except OSError:
+            if self.failed or self.intent.act is Act.DESTROY:
+                raise
+            return False
+        return True
 
     def _verify(self) -> None:
         """Success is claimed only for what a new look finds gone (I9)."""

@@ -120,7 +120,7 @@ def _settle(place: Place, intent: Intent, vault: Vault) -> Recovery | None:
         tidy(place, intent)
         return None
     if record.state is State.RESTORING:
-        restoration = Restoration(place, intent)
+        restoration = Restoration(place, intent, patient=True)
         back = restoration.run()
         what = f"bringing back {', '.join(i.target for i in intent.items if i.number in back)}"
         if back:

@@ -25,6 +25,8 @@ class Restoration:
     intent: Intent
     advance: Callable[[str], None] = lambda name: None
     failed: dict[int, str] = field(default_factory=dict)
+    patient: bool = False
+    """An error of the disk leaves all of it to the next start (recovery), instead of giving up the one item."""
 
     def conflict(self, number: int) -> str:
         """Why an item cannot be put back; empty when it can."""
@@ -92,10 +94,10 @@ class Restoration:
             if not back:
                 record.append(self.place.fs, "cancelled")
                 return back
-            record.append(self.place.fs, "restored", back)
         except OSError as e:
             raise StuckError(reason(e)) from e
-        with suppress(OSError):
+        with suppress(OSError):  # all is back and durable: where this cannot be noted, the next start does it
+            record.append(self.place.fs, "restored", back)
             tidy(self.place, self.intent)
         return back
 
@@ -124,6 +126,8 @@ class Restoration:
             if self.intent.store == "hf":
                 hubrefs.complete(self.place.fs, self.place.root, self._repo_folders(number))
         except OSError as e:
+            if self.patient and not isinstance(e, FileExistsError):
+                raise
             self.failed[number] = e.strerror or str(e)
             self._take_again(number, pending - self.failed.keys(), kept)
 

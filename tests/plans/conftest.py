@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from plans_world import World
 
 from cachetui.config import Where
-from plans_world import World
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from cachetui.plans import model, trash
 from cachetui.plans.executor import execute
 from cachetui.plans.model import Outcome, Plan
 from cachetui.plans.removal import prepare
-from cachetui.scan import scan
+from cachetui.scan import find_roots, scan
 from cachetui.targets import resolve
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ class World:
         return scan(self.where)
 
     def roots(self) -> tuple[Root, ...]:
-        return tuple(r.root for r in self.scan().roots)
+        return find_roots(self.where)[0]
 
     def plan(self, *targets: str, permanent: bool = False) -> Plan:
         found = self.scan()
