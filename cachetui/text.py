@@ -57,6 +57,8 @@ def safe_block(text: str) -> str:
 
 def encode_target(name: str) -> str:
     """A name as it stands in a TARGET or id: backslash doubled, undecodable bytes as `\\xNN`, the rest as it is."""
+    if name.isascii() and "\\" not in name:
+        return name
     name = name.replace("\\", "\\\\")
     return "".join(_escape_char(c) if 0xDC80 <= ord(c) <= 0xDCFF else c for c in name)
 
