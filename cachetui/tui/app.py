@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from typing import ClassVar
@@ -56,6 +57,7 @@ class CachetuiApp(App[None]):
 
 def run(where: Where) -> int:
     """Open the UI and return the exit code when it was left."""
+    gc.disable()  # until the first picture: there is no garbage yet, and looking for it delays the names
     app = CachetuiApp(where)
     app.run()
     return app.return_code or 0

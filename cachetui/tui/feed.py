@@ -124,6 +124,8 @@ class Feed:
         self.names.set()
         self._on_named()
         self._painted.wait(_PATIENCE)
+        gc.freeze()
+        gc.enable()
         self._recover(roots)
         self._load_marks()
         with collector_paused():
