@@ -20,12 +20,15 @@ from cachetui.units import iso
 
 Json = dict[str, Any]
 SCHEMA = 1
+_PIECE = 1 << 15
 
 
 def emit(data: Mapping[str, Any]) -> None:
     """Print one JSON object: readable on a terminal, one line in a pipe."""
     text = json.dumps({"schema": SCHEMA, **data}, indent=2 if sys.stdout.isatty() else None, default=_refuse)
-    sys.stdout.write(text + "\n")
+    for start in range(0, len(text), _PIECE):  # one huge write would be cut short without an error where a pipe ends
+        sys.stdout.write(text[start : start + _PIECE])
+    sys.stdout.write("\n")
 
 
 def _refuse(value: object) -> None:
