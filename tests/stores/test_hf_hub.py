@@ -303,10 +303,15 @@ def test_a_payload_nobody_links_is_an_orphan_item(hub: Hub) -> None:
 
 def test_a_shared_store_of_another_version_is_kept(hub: Hub) -> None:
     hub.repo("o/a").revision({"w": C}, shared=("w",))
+    hub.publish(hub.repo("o/gone"), B)
+    shutil.rmtree(hub.repo("o/gone").path)
     write(hub.path / "blobs" / ".huggingface-shared-blobs", b"2\n")
     result = scan(hub.path)
     assert [p.code for p in result.problems] == ["shared-store-version"]
     assert remove(hub.path, "hf:o/a").content == ()
+    orphan = items(hub.path)[str(hub.payload(B))]
+    assert codes(orphan) == {"maybe-needed"}
+    assert "could not be read" in remove(hub.path, orphan.id).refused
 
 
 # ---- odd and hostile
@@ -390,13 +395,19 @@ def test_cancel_keeps_what_is_there(hub: Hub) -> None:
     assert not result.complete
 
 
-def test_the_same_is_found_without_directory_descriptors(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_is_found_without_directory_descriptors(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repo = hub.repo("o/m")
     repo.revision({"a/b/c.txt": A, "w": C}, shared=("w",))
     repo.revision({"real/file": B}, real_files=True, refs=("v1",))
     repo.partial(A)
     hub.repo("o/n").lock("x")
     write(hub.path / "stray" / "x", A)
+    write(hub.path / "models--a--file", A)
+    write(tmp_path / "away" / "snapshots" / ("1" * 40) / "x", A)
+    (hub.path / "models--a--link").symlink_to(tmp_path / "away")
+    (hub.path / "models--a--loop").symlink_to("models--a--loop")
     by_descriptor = scan(hub.path)
     monkeypatch.setattr(walk, "HAS_SCANDIR_FD", False)
     assert scan(hub.path) == by_descriptor

@@ -227,6 +227,14 @@ def test_a_rescan_sees_that_a_payload_has_another_name_or_has_gone(hub: Hub) -> 
     assert HF.rescan(after, frozenset(), [a]) == scan(hub)
 
 
+def test_links_with_several_names_count_once_beside_others_of_their_own(hub: Hub) -> None:
+    hub.repo("o/a").revision({f"w{n}": C for n in range(9)}, commit="5" * 40)
+    subprocess.run(["cp", "-al", hub.path / "models--o--a", hub.path / "models--o--copy"], check=True)
+    hub.repo("o/copy").revision({"mine": D}, commit="0" * 40)
+    du = subprocess.run(["du", "-s", "-B1", hub.path], check=True, capture_output=True, text=True).stdout
+    assert scan(hub).allocated == int(du.split()[0])
+
+
 def test_a_rescan_with_hard_linked_copies_adds_up(hub: Hub) -> None:
     hub.repo("o/a").revision({"w": A, "deep/w": B})
     subprocess.run(["cp", "-al", hub.path / "models--o--a", hub.path / "models--o--copy"], check=True)
