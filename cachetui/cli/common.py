@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import rich_click
@@ -16,6 +16,9 @@ from cachetui.marks import Marks, MarksError
 from cachetui.model import Item, Root, Scan
 from cachetui.store import Selection
 from cachetui.text import safe, safe_block
+
+if TYPE_CHECKING:
+    from cachetui.filters import Filter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -201,14 +204,21 @@ def must_be_store(name: str) -> None:
         raise click.UsageError(f"--store {safe(name)}: there are {', '.join(known)}")
 
 
-def filtered(session: Session, expressions: Sequence[str], items: Iterable[Item]) -> list[Item]:
-    """Those that pass every expression."""
+def filters_of(session: Session, expressions: Sequence[str]) -> list[Filter]:
+    """The tests that --filter stands for; all of them must pass."""
+    if not expressions:
+        return []
     from cachetui.filters import FilterError, compile_filter
 
     try:
-        tests = [compile_filter(e, session.scan.ledger) for e in expressions]
+        return [compile_filter(e, session.scan.ledger) for e in expressions]
     except FilterError as e:
         raise click.UsageError(str(e)) from None
+
+
+def filtered(session: Session, expressions: Sequence[str], items: Iterable[Item]) -> list[Item]:
+    """The items that pass every expression."""
+    tests = filters_of(session, expressions)
     return [i for i in items if all(test(i) for test in tests)]
 
 

@@ -112,15 +112,10 @@ def order(text: str) -> tuple[Callable[[Session, Item], Any], bool]:
 
 def chosen(session: Session, listing: Listing) -> list[Row]:
     """The items to list, each with the revisions to list, sorted and cut."""
-    from cachetui.filters import FilterError, compile_filter
-
     store, root = listing.store, common.real_root(session, listing.root)
     if store is not None:
         common.must_be_store(store)
-    try:
-        tests = [compile_filter(e, session.scan.ledger) for e in listing.filters]
-    except FilterError as e:
-        raise click.UsageError(str(e)) from None
+    tests = common.filters_of(session, listing.filters)
     rows: list[Row] = []
     for item in session.scan.items:
         if (store is not None and item.store != store) or (root is not None and item.root != root):

@@ -9,8 +9,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psutil
-
 from cachetui.fs import Fs
 
 try:
@@ -80,6 +78,8 @@ def _acquire(fd: int) -> None:
 
 
 def _write_holder(fs: Fs, fd: int) -> None:
+    import psutil  # late: what only reads never comes here
+
     me = psutil.Process()
     body = json.dumps({"pid": me.pid, "started": me.create_time(), "host": socket.gethostname()})
     try:
@@ -102,6 +102,8 @@ def _alive(found: dict[str, object]) -> bool:
         return False
     if host != socket.gethostname():
         return True  # cannot be asked from here
+    import psutil
+
     try:
         return pid != os.getpid() and abs(psutil.Process(pid).create_time() - started) < 1
     except (psutil.Error, ValueError):

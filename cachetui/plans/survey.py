@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from cachetui.fs import open_below, open_dir
 from cachetui.plans.model import Identity
 from cachetui.walk import MAX_DEPTH, allocated
@@ -130,6 +128,8 @@ def mount_points() -> tuple[str, ...]:
             return tuple(_unescape(line.split(b" ")[4]) for line in lines)
         except (OSError, IndexError):
             pass
+    import psutil  # late: `ls` looks for unfinished work at every start and needs it nowhere else
+
     return tuple(p.mountpoint for p in psutil.disk_partitions(all=True))
 
 
