@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,11 +12,12 @@ from cachetui import fs as fs_module
 from cachetui.fs import DISK, Fs, open_dir
 from cachetui.plans import history, places, server
 from cachetui.plans.deletion import Deletion, StuckError
+from cachetui.plans.intent import make_intent
 from cachetui.plans.lock import HeldError
-from cachetui.plans.model import Outcome, Phase, Plan, PlannedItem, Progress, Result, TrashedItem, TrashPlace
+from cachetui.plans.model import Outcome, Plan, PlannedItem, Progress, Result, TrashPlace
 from cachetui.plans.moves import Place
-from cachetui.plans.record import Act, Intent, Kept, Move
-from cachetui.plans.survey import lstat_below, reason
+from cachetui.plans.record import Act
+from cachetui.plans.survey import reason
 from cachetui.plans.vault import open_vault
 
 UNFINISHED = "interrupted ({}); the next start of cachetui puts it right"
@@ -92,7 +91,7 @@ def _on_root(run: _Run, root: str, items: Sequence[PlannedItem]) -> list[Result]
         by_hand = [i for i in items if not i.via_server]
         results: dict[str, Result] = {}
         if by_server:
-            results |= server.delete(run.fs, place, run.operation, run.when, by_server, run.advance)
+            results |= server.delete(run.fs, place, run.operation, run.when, by_server, run.advance, run.plan.permanent)
         if by_hand:
             results |= _by_hand(run, place, root, by_hand)
         return [results[i.target] for i in items]
@@ -146,69 +145,3 @@ def _result(number: int, item: PlannedItem, deletion: Deletion, permanent: bool)
     if permanent:
         return replace(result, freed=deletion.freed.get(number, 0))
     return replace(result, moved=moved)
-
-
-def make_intent(
-    act: Act, operation: str, when: float, trash: str, root_fd: int, items: Sequence[PlannedItem]
-) -> Intent:
-    """What is written down before the first change. Raises OSError."""
-    root = items[0].selection.item.root
-    numbers = {(root, i.target): n for n, i in enumerate(items)}
-    moves: list[Move] = []
-    for phase, shared in ((Phase.REFERENCE, False), (Phase.CONTENT, False), (Phase.CONTENT, True)):
-        for n, item in enumerate(items):
-            for step in item.steps:
-                if step.phase is phase and bool(step.needs) is shared and all(k in numbers for k in step.needs):
-                    needs = tuple(numbers[k] for k in step.needs)
-                    slot = str(len(moves))
-                    moves.append(Move(n, step.path, slot, step.was, step.entries, phase is Phase.CONTENT, needs))
-    return Intent(
-        operation=operation,
-        act=act,
-        root=root,
-        relative=os.path.relpath(root, trash),
-        store=items[0].selection.item.store,
-        when=when,
-        by=f"{_user()}@{socket.gethostname()}",
-        items=tuple(_trashed(n, i) for n, i in enumerate(items)),
-        homes=tuple(_home(i) for i in items),
-        moves=tuple(moves),
-        kept=_kept(root_fd, items) if act is Act.DELETE else (),
-    )
-
-
-def _home(item: PlannedItem) -> str:
-    """The folder that a part of an item makes no sense without; empty where the item goes as a whole."""
-    home = item.selection.item.path
-    return "" if item.selection.is_whole or any(s.path == home for s in item.steps) else home
-
-
-def _trashed(number: int, item: PlannedItem) -> TrashedItem:
-    return TrashedItem(
-        number,
-        item.target,
-        item.selection.item.name,
-        sum(s.size for s in item.steps),
-        sum(s.allocated for s in item.steps),
-        item.frees,
-    )
-
-
-def _kept(root_fd: int, items: Sequence[PlannedItem]) -> tuple[Kept, ...]:
-    needed: dict[str, list[int]] = {}
-    for n, item in enumerate(items):
-        for stay in item.stays:
-            needed.setdefault(stay.path, []).append(n)
-    found: list[Kept] = []
-    for path, numbers in needed.items():
-        st = lstat_below(root_fd, path)
-        if st is not None:
-            found.append(Kept(tuple(numbers), path, str(len(found)), st.st_ino))
-    return tuple(found)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.geteuid())

@@ -138,7 +138,7 @@ class Plan:
     @property
     def frees_now(self) -> int:
         """Blocks that come back at once: nothing while it only moves to the trash."""
-        return sum(i.frees for i in self.accepted if self.permanent or i.via_server)
+        return sum(i.frees for i in self.accepted if self.permanent or any(c.code == NO_UNDO for c in i.cautions))
 
     @property
     def cautions(self) -> frozenset[str]:

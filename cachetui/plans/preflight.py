@@ -19,6 +19,8 @@ class Found:
 
     draft: Draft
     refused: str = ""
+    forbidden: bool = False
+    """Refused only because this user may not move the files; a server may."""
     steps: list[Step] = field(default_factory=list)
     measures: list[Measure] = field(default_factory=list)
     stays: list[Stay] = field(default_factory=list)
@@ -48,11 +50,12 @@ def look(drafts: Sequence[Draft], kept: Mapping[Inode, int]) -> list[Found]:
 
 def _look_at(found: Found, root_fd: int, root: str, points: tuple[str, ...]) -> None:
     needs = dict(found.draft.needs)
+    forbidden = ""
     for path, phase in found.draft.paths:
         try:
             with parent_of(root_fd, path) as (parent, name):
                 was, below = measure(parent, name)
-                found.refused = _forbidden(parent, was, below)
+                forbidden = forbidden or _forbidden(parent, was, below)
         except FileNotFoundError:
             found.refused = f"{path} is not there any more: scan again"
         except OSError as e:
@@ -63,6 +66,7 @@ def _look_at(found: Found, root_fd: int, root: str, points: tuple[str, ...]) -> 
             return
         found.steps.append(Step(path, phase, was, below.entries, below.size, below.allocated, 0, needs.get(path, ())))
         found.measures.append(below)
+    found.refused, found.forbidden = forbidden, bool(forbidden)
 
 
 def _forbidden(parent: int, was: Identity, below: Measure) -> str:
@@ -96,7 +100,7 @@ def _owner_of(parent: int, path: str) -> str:
 
 def _drop_what_others_need(found: Sequence[Found]) -> None:
     """Content that is shared with an item which turned out to be refused stays for it."""
-    refused = {f.draft.key for f in found if f.refused}
+    refused = {f.draft.key for f in found if f.refused and not f.forbidden}
     for f in found:
         for n in range(len(f.steps) - 1, -1, -1):
             step = f.steps[n]
@@ -109,7 +113,7 @@ def _share_out(found: Sequence[Found], kept: Mapping[Inode, int]) -> None:
     """Give each inode's blocks to the step that takes its last name; hard links elsewhere keep it alive."""
     names: dict[Inode, int] = dict(kept)
     for f in found:
-        if f.refused:
+        if f.refused and not f.forbidden:
             continue
         for n, (step, below) in enumerate(zip(f.steps, f.measures, strict=True)):
             frees = below.single

@@ -129,16 +129,24 @@ def _settle(place: Place, intent: Intent, vault: Vault) -> Recovery | None:
         return Recovery(vault.path, intent.operation, "reverted", f"bringing back was not possible: {why}")
     if intent.act is Act.ERASE:
         return _erase_on(place, intent, vault)
-    if _is_complete(place, intent):
+    if intent.act is Act.SERVER:
+        return _settle_server(place, intent, vault)
+    if intent.moves and all(place.holds(m) for m in intent.moves):
         return _finish(place, intent, vault)
     return _revert(place, intent, vault)
 
 
-def _is_complete(place: Place, intent: Intent) -> bool:
-    """Whether everything that was to go went."""
-    if intent.act is Act.SERVER:
-        return all(lstat_below(place.root, k.source) is None for k in intent.kept if k.reference)
-    return bool(intent.moves) and all(place.holds(m) for m in intent.moves)
+def _settle_server(place: Place, intent: Intent, vault: Vault) -> Recovery:
+    """What the server deleted is in the trash, what it did not is as it was."""
+    standing = {
+        n for k in intent.kept if k.reference and lstat_below(place.root, k.source) is not None for n in k.items
+    }
+    gone = {i.number for i in intent.items} - standing
+    place.slot.record.append(place.fs, "done", gone)
+    tidy(place, intent)
+    if gone:
+        return Recovery(vault.path, intent.operation, "finished", f"{_words(intent)} by the server; it is in the trash")
+    return Recovery(vault.path, intent.operation, "reverted", f"{_words(intent)}; the server had not begun")
 
 
 def _finish(place: Place, intent: Intent, vault: Vault) -> Recovery:

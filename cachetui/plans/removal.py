@@ -8,10 +8,12 @@ from dataclasses import replace
 
 from cachetui import fs as fs_module
 from cachetui import inuse
+from cachetui.config import Where
 from cachetui.fs import open_dir
 from cachetui.model import Item, Root, Scan
+from cachetui.ollama_server import Kind, Server, probe
 from cachetui.plans import cautions, places, reflinks
-from cachetui.plans.model import PERMANENT, UNCHECKED, Caution, Plan, PlannedItem, TrashPlace
+from cachetui.plans.model import NO_UNDO, PERMANENT, SERVER, UNCHECKED, Caution, Plan, PlannedItem, TrashPlace
 from cachetui.plans.planner import draft
 from cachetui.plans.preflight import Found, content_paths, look
 from cachetui.plans.survey import Inode
@@ -35,8 +37,9 @@ def prepare(scan: Scan, selections: Sequence[Selection], *, permanent: bool = Fa
         drafts = tuple(replace(d, refused="this system lacks the calls that deleting safely needs") for d in drafts)
     found = look(drafts, _kept_names([p.path for p in chosen if p.path]))
     _check_roots(found, roots)
+    servers = _servers(scan, found)
     users = inuse.users([f.draft.selection.item for f in found if not f.refused])
-    items = tuple(_item(f, by_root.get(f.draft.key[0]), users, permanent) for f in found)
+    items = tuple(_item(f, by_root.get(f.draft.key[0]), users, permanent, servers.get(f.draft.key[0])) for f in found)
     up_to, notes = _reflinked(scan, found)
     return Plan("delete", _ask_once(items), chosen, permanent, up_to, (*_notes(chosen, permanent), *notes))
 
@@ -56,18 +59,38 @@ def _check_roots(found: Sequence[Found], roots: dict[str, Root]) -> None:
             f.refused = "its folder was replaced: scan again"
 
 
-def _item(found: Found, place: TrashPlace | None, users: cautions.Users, permanent: bool) -> PlannedItem:
+def _servers(scan: Scan, found: Sequence[Found]) -> dict[str, Server]:
+    """What is known about a server, for each Ollama store that the plan touches."""
+    touched = {f.draft.key[0] for f in found if f.draft.selection.item.store == "ollama" and f.steps}
+    stores = [r for r in scan.roots if r.root.store == "ollama"]
+    where = Where(dict(os.environ), os.path.expanduser("~"), os.getcwd())
+    return {r.root.path: probe(r, where, stores) for r in stores if r.root.path in touched}
+
+
+def _item(
+    found: Found, place: TrashPlace | None, users: cautions.Users, permanent: bool, server: Server | None
+) -> PlannedItem:
     draft_ = found.draft
     item: Item = draft_.selection.item
-    refused = found.refused
-    if not refused and not permanent and (place is None or not place.path):
+    served = server is not None and server.kind is Kind.SERVES
+    through = served and item.kind == "model" and (found.forbidden or not found.refused)
+    refused = found.refused if not through else ""
+    has_trash = place is not None and bool(place.path)
+    if server is not None and server.kind is Kind.DOUBT and not refused:
+        refused = f"{server.reason}: stop the server, or set OLLAMA_HOST, then try again"
+    if not refused and not permanent and not has_trash and not through:
         refused = f"{places.NO_PLACE}: {_NO_TRASH}"
     if refused:
         return PlannedItem(draft_.selection, draft_.target, refused=refused, stays=tuple(found.stays))
     asks = cautions.of(item, users)
+    if served and not through:
+        asks = (*asks, Caution(SERVER, "an Ollama server serves this folder and may be writing to it"))
+    if through and not permanent and (found.forbidden or not has_trash):
+        asks = (*asks, Caution(NO_UNDO, "it is deleted by the server and cannot be undone: its files cannot be kept"))
     if permanent:
         asks = (*asks, Caution(PERMANENT, "it cannot be brought back"))
-    return PlannedItem(draft_.selection, draft_.target, tuple(found.steps), tuple(found.stays), asks)
+    url = server.url if through and server is not None else ""
+    return PlannedItem(draft_.selection, draft_.target, tuple(found.steps), tuple(found.stays), asks, "", url)
 
 
 def _ask_once(items: tuple[PlannedItem, ...]) -> tuple[PlannedItem, ...]:
