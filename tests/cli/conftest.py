@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
+from cli_world import Answer, Run, World
 from click.testing import CliRunner
 
 from cachetui.cli import cli
-from cachetui.demo.builders import Hub, OllamaStore, gguf_bytes, safetensors_bytes, set_age
-
-
-@dataclass
-class World:
-    """Where things lie."""
-
-    hub: Hub
-    ollama: OllamaStore
-    main: str
-    """The commit of org/two's main."""
-    old: str
-    """The commit of org/two that no ref names."""
-
-    def age(self, days: float = 10) -> None:
-        """Make everything that old, so that nothing counts as just being written."""
-        for path in (self.hub.path, self.ollama.path):
-            set_age(path, days, time.time())
+from cachetui.demo.builders import Hub, OllamaStore, gguf_bytes, safetensors_bytes
 
 
 @pytest.fixture
@@ -61,27 +40,6 @@ def world(home: Path) -> World:
     built = World(hub, ollama, main, old)
     built.age()
     return built
-
-
-@dataclass
-class Answer:
-    """What a run said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The JSON object on stdout: one, with schema 1, in ASCII."""
-        assert self.out.isascii()
-        found = json.loads(self.out)
-        assert isinstance(found, dict)
-        assert found["schema"] == 1
-        return found
-
-
-Run = Callable[..., Answer]
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, World
-from shape import FILE, LS, REVISION, USER, fits
+from cli_shape import FILE, LS, REVISION, USER, fits
+from cli_world import Run, World
 
 from cachetui import paths
 from cachetui.demo.builders import Hub, set_age

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import Run, World
-from shape import LS, SHOW, fits
+from cli_shape import LS, SHOW, fits
+from cli_world import Run, World
 
 from cachetui.cli import SECOND_NAMES, VERBS
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Run, World
-from shape import HISTORY, PLAN, RESTORE, RM, TRASH, fits
+from cli_shape import HISTORY, PLAN, RESTORE, RM, TRASH, fits
+from cli_world import Run, World
 
 from cachetui import paths
 from cachetui.demo.builders import Hub

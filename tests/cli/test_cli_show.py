@@ -7,8 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import Run, World
-from shape import INFO, PINS, SHOW, fits
+from cli_shape import INFO, PINS, SHOW, fits
+from cli_world import Run, World
 
 from cachetui import __version__, paths
 
