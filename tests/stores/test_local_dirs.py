@@ -249,9 +249,8 @@ def test_a_download_carries_its_commit_and_is_matched_to_its_repo(home: Path) ->
 
 def test_small_files_prove_nothing_without_the_commit(home: Path) -> None:
     hub = Hub(home / "no" / "hub")
-    commit = hub.repo("org/a").revision(
-        {"config.json": CONFIG, "model.safetensors": WEIGHTS}, shared=("model.safetensors",)
-    )
+    files = {"config.json": CONFIG, "model.safetensors": WEIGHTS}
+    commit = hub.repo("org/a").revision(files, shared=("model.safetensors",))
     local_dir(home / "models" / "other", {"config.json": CONFIG, "model.safetensors": SMALL}, "b" * 40, 4e9)
     assert match_provenance(scan(at(home))) == {}
     local_dir(home / "models" / "same", files, commit, 4e9)
