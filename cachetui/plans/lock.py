@@ -80,8 +80,6 @@ def _acquire(fd: int) -> None:
 def _write_holder(fs: Fs, fd: int) -> None:
     import psutil  # late: what only reads never comes here
 
-    import psutil  # not at the top: listing imports this module, and only who writes needs psutil
-
     me = psutil.Process()
     body = json.dumps({"pid": me.pid, "started": me.create_time(), "host": socket.gethostname()})
     try:
@@ -104,7 +102,9 @@ def _alive(found: dict[str, object]) -> bool:
         return False
     if host != socket.gethostname():
         return True  # cannot be asked from here
-        try:
+    import psutil
+
+    try:
         return pid != os.getpid() and abs(psutil.Process(pid).create_time() - started) < 1
     except (psutil.Error, ValueError):
         return False

@@ -130,8 +130,6 @@ def mount_points() -> tuple[str, ...]:
             pass
     import psutil  # late: `ls` looks for unfinished work at every start and needs it nowhere else
 
-    import psutil  # not at the top: listing imports this module too, and Linux needs no psutil here
-
     return tuple(p.mountpoint for p in psutil.disk_partitions(all=True))
 
 
