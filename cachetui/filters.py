@@ -31,7 +31,7 @@ _STATES = (
 _TERM = re.compile(
     r"""\s*(?:
         (?P<key>[a-zA-Z_-]+)\s*(?P<op>==|!=|>=|<=|>|<|=|~)\s*
-            (?P<value>"[^"]*"|\d+(?:\.\d+)?\s+(?:(?:[kmgtp]i?)?b|s|m|h|d|w|mo|y)(?=\s|$)|[^\s"]+)?
+            (?P<value>"[^"]*"|\d+(?:\.\d+)?\s+(?:(?:[kmgtpe]i?)?b|s|m|h|d|w|mo|y)(?=\s|$)|[^\s"]+)?
       | "(?P<quoted>[^"]*)"
       | (?P<word>\S+)
     )""",

@@ -9,9 +9,9 @@ import time
 import humanize
 
 _MAX_DIGITS = 40
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15}
-_BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
-_SIZE = re.compile(r"([0-9]*\.?[0-9]+)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15, "e": 10**18}
+_BINARY = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50, "e": 2**60}
+_SIZE = re.compile(r"([0-9]*\.?[0-9]+)\s*([kmgtpe]?)(i?)b?", re.IGNORECASE)
 _AGE = re.compile(r"([0-9]*\.?[0-9]+)\s*([a-z]+)", re.IGNORECASE)
 _SECONDS = {
     word: seconds
