@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,6 +34,8 @@ class Deletion:
     """What else to say about an item that was done."""
     back: dict[int, str] = field(default_factory=dict)
     """Items of which something is there again after they went."""
+    crossed: set[int] = field(default_factory=set)
+    """Items that failed because the system cannot rename them into the trash, although it lies on the same mount."""
     freed: dict[int, int] = field(default_factory=dict)
     """Measured, permanent deletion only."""
     left: set[str] = field(default_factory=set)
@@ -106,6 +109,8 @@ class Deletion:
     def fail(self, number: int, error: Exception) -> None:
         """Put an item back, with the shared content that it needs. Raises OSError where that fails too."""
         self.failed.setdefault(number, reason(error) if isinstance(error, OSError) else str(error))
+        if isinstance(error, OSError) and error.errno == errno.EXDEV:
+            self.crossed.add(number)
         self.left |= {m.source for m in self.intent.moves if number in m.needs}
         put_back(self.place, self.intent, [number])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import time
@@ -21,6 +22,7 @@ from cachetui.plans.survey import reason
 from cachetui.plans.vault import open_vault
 
 UNFINISHED = "interrupted ({}); the next start of cachetui puts it right"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_ROOM = "the disk is too full to note down what would be deleted: empty the trash first, or delete permanently"
 
 
@@ -100,33 +102,52 @@ def _on_root(run: _Run, root: str, items: Sequence[PlannedItem]) -> list[Result]
     except StuckError as e:
         why = UNFINISHED.format(e)
     except OSError as e:
-        why = NO_ROOM if e.errno in (28, 122) else f"nothing was changed: {reason(e)}"
+        why = NO_ROOM if e.errno in _FULL else f"nothing was changed: {reason(e)}"
     return [Result(i.target, root, False, why) for i in items]
 
 
 def _by_hand(run: _Run, place: TrashPlace, root: str, items: Sequence[PlannedItem]) -> dict[str, Result]:
-    direct = not place.path
-    path = place.path or places.fallback(root)
-    if direct:
+    """Through the trash; permanently also in place, where the trash has no room or a rename into it is impossible."""
+    if not run.plan.permanent:
+        return _attempt(run, Act.DELETE, place.path, root, items)[0]
+    results: dict[str, Result] = {}
+    rest = list(items)
+    if place.path:
+        try:
+            results, crossed = _attempt(run, Act.DESTROY, place.path, root, items)
+            rest = [i for n, i in enumerate(items) if n in crossed]
+        except OSError as e:
+            if e.errno not in _FULL:
+                raise
+    if rest:
+        path = places.fallback(root)
         run.fs.make_path(path)
+        results |= _attempt(run, Act.ERASE, path, root, rest)[0]
+    return results
+
+
+def _attempt(
+    run: _Run, act: Act, path: str, root: str, items: Sequence[PlannedItem]
+) -> tuple[dict[str, Result], frozenset[int]]:
+    """Results, and the items that cannot be renamed into the trash. Raises OSError only before the first change."""
     with open_vault(run.fs, path, create=True) as vault:
         slot = vault.take()
         root_fd = open_dir(root)
         try:
-            act = Act.ERASE if direct else Act.DESTROY if run.plan.permanent else Act.DELETE
             intent = make_intent(act, run.operation, run.when, path, root_fd, items)
             deletion = Deletion(Place(run.fs, root_fd, root, slot), intent, run.advance)
             deletion.begin()
-            if direct:
+            if act is Act.ERASE:
                 deletion.erase()
             else:
                 deletion.into_trash()
-                if run.plan.permanent and deletion.done:
+                if act is Act.DESTROY and deletion.done:
                     deletion.empty(vault)
         finally:
             os.close(root_fd)
         vault.top_up()
-    return {i.target: _result(n, i, deletion, run.plan.permanent) for n, i in enumerate(items)}
+    results = {i.target: _result(n, i, deletion, run.plan.permanent) for n, i in enumerate(items)}
+    return results, frozenset(deletion.crossed)
 
 
 def _result(number: int, item: PlannedItem, deletion: Deletion, permanent: bool) -> Result:

@@ -97,7 +97,7 @@ def _recover_one(fs: Fs, vault: Vault, name: str, known: set[str]) -> Recovery |
     try:
         slot = vault.open_slot(name)
         record = slot.record
-        if record.intent is None or record.state is State.UNKNOWN:
+        if record.intent is None or record.state is State.UNKNOWN:  # garbage, or written by a newer version
             return Recovery(vault.path, "", "failed", f"entry {name} of the trash is not understood and left alone")
         operation = record.intent.operation
         if record.state is State.EMPTYING:

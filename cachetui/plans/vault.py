@@ -154,10 +154,18 @@ def peek(path: str) -> Iterator[tuple[str, Record, int]]:
 def _peek_slot(entries: int, name: str) -> tuple[Record, int]:
     with ExitStack() as stack:
         slot = _until(stack, open_dir(name, entries))
-        record = Record.read(_until(stack, os.open(RECORD, _READ, dir_fd=slot)))
+        record = Record(-1)
+        with suppress(FileNotFoundError):
+            record = Record.read(_until(stack, os.open(RECORD, _READ, dir_fd=slot)))
         if record.state is State.FREE:
+            if not _is_empty(stack, slot):
+                record.state = State.UNKNOWN
             return record, 0
         return record, len(os.listdir(_until(stack, open_dir(KEPT, slot))))
+
+
+def _is_empty(stack: ExitStack, slot: int) -> bool:
+    return all(not is_there(slot, f) or not os.listdir(_until(stack, open_dir(f, slot))) for f in (FILES, KEPT))
 
 
 def _create(fs: Fs, path: str) -> None:
