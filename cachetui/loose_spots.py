@@ -141,6 +141,10 @@ class _Visit:
             with parent.inner(name) as folder:
                 if _is_foreign(folder):
                     self.rest.folders.append(path)
+                    self.rest.problems.append(
+                        Problem("other-layout", "a cache of another program lies in this folder", folder.path,
+                                f"see what is in it with --cache-dir {folder.path}")
+                    )  # fmt: skip
                 else:
                     yield from self.folder(folder, path, depth + 1)
         except OSError as e:

@@ -174,6 +174,17 @@ def test_a_hub_cache_inside_of_a_folder_is_a_root_of_its_own(home: Path) -> None
     assert sorted(folder.nested) == ["cache", "hf/hub"]
 
 
+def test_another_layout_deep_inside_is_not_taken_for_models(tmp_path: Path) -> None:
+    big = safetensors_bytes({"w": ("F32", (300_000,))})
+    Hub(tmp_path / "a" / "b" / "cache").repo("org/a").revision({"config.json": CONFIG, "model.safetensors": big})
+    OllamaStore(tmp_path / "a" / "c").model("x:latest", {"model": big})
+    scan = read(tmp_path)
+    assert {i.path: i.kind for i in scan.items} == {"a/b/cache": "unknown", "a/c": "unknown"}
+    assert [p.code for p in scan.problems] == ["other-layout", "other-layout"]
+    root = make_root("dir", str(tmp_path), "test")
+    assert root is not None and list(STORE.stubs(root)) == []
+
+
 def test_project_caches(home: Path) -> None:
     work = home / "work"
     Hub(work / "one" / "model_cache").repo("org/a").revision({"config.json": CONFIG})
@@ -218,6 +229,9 @@ def test_search_never_leaves_and_never_loops(home: Path, monkeypatch: pytest.Mon
     write(work / ".env.self", b"HF_CACHE_DIR=.\n")
     deep = work.joinpath(*["d"] * 40)
     write(deep / "model_cache" / "x.gguf", GGUF)
+    write(home / "more" / "p" / "model_cache" / "x.gguf", GGUF)
+    found = list(project_caches(at(home, search=("more", "more/p", "more"))))
+    assert [c.path for c in found] == [f"{home}/more/p/model_cache"], "each folder is entered once"
     before = dict(os.environ)
     assert list(project_caches(at(home, search=("work", "missing", "work")))) == []
     assert dict(os.environ) == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -323,6 +324,18 @@ def test_blobs_on_another_drive(store: OllamaStore, tmp_path: Path) -> None:
     item = one(scan, "x:latest")
     assert item.problems == () and item.size == 0
     assert remove(scan, "x:latest")["x:latest"].refused
+
+
+def test_second_names_are_counted_once(store: OllamaStore) -> None:
+    manifest = store.model("x:latest", {"model": GGUF})
+    blob = store.orphan(GGUF + b"orphan")
+    os.link(blob, store.path / "copy.gguf")
+    os.link(blob, store.path / "manifests" / "copy")
+    os.link(manifest, manifest.with_name("twin"))
+    (store.path / "mine").mkdir()
+    os.link(manifest, store.path / "mine" / "kept")
+    blocks = int(subprocess.run(["du", "-s", "-B1", store.path], check=True, capture_output=True).stdout.split()[0])
+    assert read(store.path).allocated == blocks
 
 
 def test_a_layer_alone_cannot_be_removed(store: OllamaStore) -> None:
