@@ -1,4 +1,4 @@
-"""cachetui pin, cachetui unpin: protect from bulk actions."""
+"""cachetui pin, cachetui unpin: protect from deletion."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
 @common.verb()
 @_options
 def pin(targets: tuple[str, ...], **options: Any) -> int:
-    """Protect items from bulk deletion.
+    """Protect items from deletion.
 
-    No filter and no deletion of several things at once touches them.
+    Whatever a filter or a list of TARGETs says, they stay until `unpin`.
 
     \b
     Examples:

@@ -56,7 +56,7 @@ def rm(
     """Delete items, revisions or files, undoably.
 
     They go to the trash: `undo` brings them back, `trash empty` frees the space. Shows first what goes, what stays
-    and who needs it. Pins protect from --filter and from several TARGETs at once.
+    and who needs it. What is pinned is refused.
 
     \b
     Examples:

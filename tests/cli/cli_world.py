@@ -43,6 +43,7 @@ class Answer:
         found = json.loads(self.out)
         assert isinstance(found, dict)
         assert found["schema"] == 1
+        json.dumps(found, ensure_ascii=False).encode("utf-8")  # every program can read it: no lone surrogates
         return found
 
 

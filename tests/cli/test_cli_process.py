@@ -165,6 +165,14 @@ def test_asking_on_a_terminal(world: World, run: Run) -> None:
     assert "hf:org/plain" in run("ls", "-q").out
 
 
+def test_json_asks_nothing_even_on_a_terminal(world: World, run: Run) -> None:
+    for verb in (["rm", "hf:org/plain", "--json"], ["rm", "hf:org/plain", "--permanent", "--json"]):
+        code, shown = terminal(verb)
+        assert code == 2
+        assert "--json asks nothing" in shown
+    assert "hf:org/plain" in run("ls", "-q").out
+
+
 def test_for_good_needs_the_word(world: World, run: Run) -> None:
     for typed, code in (("y", 1), ("delete", 0)):
         it = Terminal("rm", "hf:org/plain", "--permanent", NO_COLOR="1")
