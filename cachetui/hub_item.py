@@ -174,7 +174,7 @@ class _Maker:
 
     def _refs(self) -> dict[str, list[str]]:
         """Names of refs by the revision they name; those that name none are problems."""
-        there = {os.path.basename(s.path): s.commit for s in self.repo.snapshots}
+        there = {s.path.rpartition("/")[2]: s.commit for s in self.repo.snapshots}
         found: dict[str, list[str]] = {}
         for name, commit in sorted(self.repo.refs):
             if commit in there:
@@ -196,17 +196,11 @@ class _Maker:
         distinct = set(index)
         distinct.discard(-1)
         self.used |= distinct
-        content = self.content
-        size = 0
-        newest = -1.0
-        for n in distinct:
-            b = content[n]
-            size += b[3]
-            if b[6] > newest:
-                newest = b[6]
+        rows = [self.content[n] for n in distinct]
+        size = sum([b[3] for b in rows])
+        modified = max([b[6] for b in rows]) if rows else snapshot.mtime
         problems = self._snapshot_problems(snapshot)
         names = tuple(snapshot.names)
-        modified = newest if distinct else snapshot.mtime
         return Revision(snapshot.commit, refs, snapshot.path, names, index, size, modified, problems)
 
     def _snapshot_problems(self, snapshot: Snapshot) -> tuple[Problem, ...]:
@@ -216,8 +210,7 @@ class _Maker:
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             path = f"{snapshot.path}/{names[0]}"
             problems.append(self._problem(code, MESSAGES[code].format(names[0]) + more, path, HINTS.get(code, "")))
-        tree = os.path.basename(snapshot.path) + ".json"
-        if tree in self.repo.trees:
+        if self.repo.trees and (tree := snapshot.path.rpartition("/")[2] + ".json") in self.repo.trees:
             listed = self._tree(tree)
             missing = listed.difference(snapshot.names)
             if missing:
@@ -239,6 +232,8 @@ class _Maker:
 
     def _parts(self) -> tuple[Revision, ...]:
         repo = self.repo
+        if not repo.links and len(self.used) == len(repo.by_name) == len(repo.blobs):
+            return ()  # the usual case: every blob is named by a revision
         parts = []
         path = f"{self.base.path}/blobs"
         apart = {*repo.partials, *repo.litter}
