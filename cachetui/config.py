@@ -84,6 +84,11 @@ class Where:
             config,
         )
 
+    def allows(self, real: str) -> bool:
+        """Whether a real path may be looked at: CACHETUI_ONLY_BELOW, set by the demo, keeps to one folder."""
+        only = self.env.get("CACHETUI_ONLY_BELOW", "")
+        return not only or os.path.join(real, "").startswith(os.path.join(os.path.realpath(only), ""))
+
     def resolve(self, path: str, *, variables: bool = False) -> str:
         """A path as a user writes it: `~` expanded (with this home), `$VAR` where asked, made absolute against cwd."""
         if variables:

@@ -19,6 +19,8 @@ def find_roots(where: Where) -> tuple[tuple[Root, ...], tuple[Problem, ...]]:
     for store in all_stores():
         try:
             for root in store.roots(where):
+                if not where.allows(root.path):
+                    continue
                 key = (root.dev, root.ino)
                 known = found.get(key)
                 if known is None:

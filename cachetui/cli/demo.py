@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -13,6 +14,16 @@ from cachetui.cli import common
 from cachetui.cli.common import Failed
 from cachetui.config import Where
 from cachetui.text import safe
+
+# Variables that lead programs to models elsewhere: in the demo's world they must not be there.
+_LEADING = (
+    "HF_", "HUGGINGFACE_", "TRANSFORMERS_CACHE", "LLAMA_CACHE", "CUSTOM_MODEL_DIR", "QWEN_CACHE", "TORCH_HOME",
+    "MODELSCOPE_CACHE", "OLLAMA_", "LMSTUDIO_",
+)  # fmt: skip
+
+
+def _leading(env: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in env if name.startswith(_LEADING))
 
 
 @common.verb()
@@ -36,8 +47,13 @@ def demo(build: str | None, as_json: bool) -> int:
         if as_json:
             from cachetui.cli import data
 
-            data.emit({**data.path_fields(os.path.abspath(build)), "env": {k: data.plain(v) for k, v in env.items()}})
+            unset = [name for name in _leading(os.environ) if name not in env]
+            values = {k: data.plain(v) for k, v in env.items()}
+            data.emit({**data.path_fields(os.path.abspath(build)), "env": values, "unset": unset})
         else:
+            for name in _leading(os.environ):
+                if name not in env:
+                    click.echo(f"unset {name}")
             for name, value in env.items():
                 click.echo(f"export {name}={shlex.quote(value)}")
         return 0
@@ -47,6 +63,8 @@ def demo(build: str | None, as_json: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="cachetui-demo-", ignore_cleanup_errors=True) as folder:
         env = world.build(Path(folder) / "world")
         before = dict(os.environ)
+        for name in _leading(os.environ):
+            del os.environ[name]
         os.environ.update(env)
         try:
             return common.open_ui(Where.current())

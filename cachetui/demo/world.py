@@ -238,6 +238,7 @@ def build(folder: Path, *, gb: int = DEMO_GB, now: float | None = None) -> dict[
     pins = [{"root": os.path.realpath(hub.path), "id": "hf:meta-llama/Llama-3.2-3B-Instruct"}]
     write(home / ".local" / "share" / "cachetui" / "pins.json", json.dumps(pins).encode())
     return {
+        "CACHETUI_ONLY_BELOW": str(folder.absolute()),
         "HOME": str(home),
         "HF_HOME": str(hf_home),
         "OLLAMA_MODELS": str(home / ".ollama" / "models"),

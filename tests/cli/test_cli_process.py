@@ -147,6 +147,16 @@ def test_a_terminal_gets_bars_and_lines_that_fit(world: World) -> None:
     assert "#" in terminal(["ls"], NO_COLOR="1", PYTHONIOENCODING="ascii")[1]
 
 
+def test_the_demo_opens_on_its_own_world_and_leaves_nothing(home: Path, world: World) -> None:
+    (home / "tmp").mkdir()
+    it = Terminal("demo", TMPDIR=str(home / "tmp"), HF_HUB_CACHE=str(world.hub.path))
+    it.until("Qwen3-VL-8B")
+    assert len(os.listdir(home / "tmp")) == 1
+    assert "org/plain" not in it.seen.decode()
+    assert it.press("q") == 0
+    assert os.listdir(home / "tmp") == []
+
+
 def test_asking_on_a_terminal(world: World, run: Run) -> None:
     no = Terminal("rm", "hf:org/plain", NO_COLOR="1")
     no.until("[y/N]")

@@ -11,6 +11,7 @@ from cli_shape import INFO, PINS, SHOW, fits
 from cli_world import Run, World
 
 from cachetui import __version__, paths
+from cachetui.demo.builders import Hub
 
 
 def test_show_has_its_shape_and_tells_who_shares(world: World, run: Run) -> None:
@@ -117,9 +118,19 @@ def test_info_names_every_path(world: World, run: Run) -> None:
 
 
 def test_demo_builds_a_world_to_use(run: Run, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = home / "elsewhere"
+    Hub(elsewhere).repo("real/model").revision({"config.json": b"{}"})
+    (home / "models").mkdir()
+    monkeypatch.setenv("HF_HUB_CACHE", str(elsewhere))
+    monkeypatch.setenv("CUSTOM_MODEL_DIR", str(home / "models"))
     lines = run("demo", "--build", "new world").out.splitlines()
-    env = dict(shlex.split(line)[1].split("=", 1) for line in lines)
-    assert all(line.startswith("export ") for line in lines)
+    assert {"unset HF_HUB_CACHE", "unset CUSTOM_MODEL_DIR"} <= set(lines)
+    exports = [line for line in lines if not line.startswith("unset ")]
+    env = dict(shlex.split(line)[1].split("=", 1) for line in exports)
+    assert all(line.startswith("export ") for line in exports)
+    monkeypatch.delenv("CUSTOM_MODEL_DIR")
+    monkeypatch.delenv("HF_HUB_CACHE")
+    monkeypatch.setenv("LLAMA_CACHE", str(elsewhere))
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     data = run("ls", "--json").data
