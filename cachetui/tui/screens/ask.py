@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from cachetui.tui.text import block, words
+from cachetui.tui.widgets.clean_input import CleanInput
 
 
 class AskScreen(ModalScreen[bool]):
@@ -63,7 +64,7 @@ class AgeScreen(ModalScreen[float | None]):
         """One line to type in."""
         with Vertical(id="ask") as box:
             box.border_title = words(self._heading)
-            yield Input("30d", id="age")
+            yield CleanInput("30d", id="age")
             yield Static(words("12h, 30d, 2w, 6mo or 1y; Enter goes on, Esc does not"), markup=False, id="age-help")
 
     @on(Input.Submitted)

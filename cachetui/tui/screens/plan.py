@@ -16,6 +16,7 @@ from cachetui import units
 from cachetui.plans.model import NO_UNDO, PERMANENT, Plan, PlannedItem
 from cachetui.tui.rows import revision_title
 from cachetui.tui.text import Part, line, words
+from cachetui.tui.widgets.clean_input import CleanInput
 from cachetui.tui.widgets.columns import short_path
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class PlanScreen(ModalScreen[frozenset[str] | None]):
                 yield Checkbox(words(f"go on all the same: {self._reason(code)}"), name=code, classes="caution")
             if self._loud and plan.accepted:
                 yield Static(line(("Type ", ""), (WORD, "bold $text-error"), " to go on"), markup=False)
-                yield Input(placeholder=WORD, id="word")
+                yield CleanInput(placeholder=WORD, id="word")
             with Horizontal(id="plan-buttons"):
                 if plan.accepted:
                     yield Button(words(self._verb()), variant="error" if self._loud else "primary", id="confirm")

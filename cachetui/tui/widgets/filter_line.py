@@ -8,6 +8,7 @@ from textual.containers import Vertical
 from textual.widgets import Input, Static
 
 from cachetui.tui.text import words
+from cachetui.tui.widgets.clean_input import CleanInput
 
 _EXAMPLE = "words, or size>10GB accessed>6mo type=model quant=Q4_K_M state=partial"
 
@@ -23,7 +24,7 @@ class FilterLine(Vertical):
 
     def compose(self) -> ComposeResult:
         """The line, and below it what is wrong with it."""
-        yield Input(self._text, placeholder=_EXAMPLE, id="filter-input")
+        yield CleanInput(self._text, placeholder=_EXAMPLE, id="filter-input")
         yield Static(markup=False, id="filter-error", classes="-hidden")
 
     def on_mount(self) -> None:
