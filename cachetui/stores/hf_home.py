@@ -129,7 +129,7 @@ def _folders(root: Root) -> Iterator[tuple[str, str, str]]:
     for name in _names(root.path):
         if _is_apart(name) or (name == "hub" and not arrow):
             continue
-        if name == _DATASETS and not arrow:
+        if name == _DATASETS and not arrow and not os.path.islink(f"{root.path}/{name}"):
             for inner in _names(f"{root.path}/{name}"):
                 if not _is_apart(inner):
                     yield (f"{name}/{inner}", *_arrow(inner))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
@@ -293,3 +295,53 @@ def test_a_root_that_is_gone_or_no_folder_is_a_problem(tmp_path: Path) -> None:
         path.rmdir()
         scan = store.scan(root, frozenset(), Silent())
         assert scan.items == () and scan.problems and store.stubs(root) in ((), [])
+
+
+def _damage(path: Path, rng: random.Random) -> None:
+    """Do one thing to one name in a tree that no program would."""
+    names = sorted(p for p in path.rglob("*") if not p.is_symlink())
+    if not names:
+        return
+    victim, other = rng.choice(names), rng.choice(names)
+    act = rng.choice(("delete", "empty", "garbage", "link", "loop", "pipe", "folder", "hard", "move", "into"))
+    if act in ("hard", "move", "into"):
+        if victim.is_file() and act == "hard":
+            os.link(victim, other.parent / f"hard{rng.randrange(10**6)}{victim.suffix}")
+        elif victim.is_file() and other.parent != victim.parent:
+            victim.rename(other.parent / (victim.name if act == "move" else other.name + "x"))
+        return
+    if act in ("empty", "garbage") and victim.is_file():
+        victim.chmod(0o600)
+        victim.write_bytes(b"" if act == "empty" else rng.randbytes(rng.randrange(9000)))
+        return
+    shutil.rmtree(victim) if victim.is_dir() else victim.unlink()
+    if act == "link":
+        victim.symlink_to(rng.choice((os.path.relpath(other, victim.parent), "/etc", "../..", "nowhere")))
+    elif act == "loop":
+        victim.symlink_to(victim.name)
+    elif act == "pipe":
+        os.mkfifo(victim)
+    elif act == "folder":
+        write(victim / rng.choice(("config.json", "x.gguf", "model_index.json", "y")), WEIGHTS)
+
+
+@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("seed", range(25))
+def test_any_damage_is_listed_and_adds_up(name: str, seed: int, tmp_path: Path) -> None:
+    rng = random.Random(f"{name}{seed}")
+    path = tmp_path / "world"
+    path.mkdir()
+    WORLDS[name](path)
+    for _ in range(rng.randint(1, 12)):
+        _damage(path, rng)
+    world = World(store_named(name), path)
+    scan = world.scan()
+    assert scan.complete and scan.allocated == du(path)
+    assert {s.id for s in world.store.stubs(world.root)} <= {i.id for i in scan.items}
+    test_ids_name_exactly_one_item_and_survive_the_round_trip(world)
+    test_items_are_whole(world)
+    ledger = Scan((scan,)).ledger
+    for item in scan.items:
+        removal = world.store.removal(Selection(item), ledger, ledger.positions([item]))
+        assert all(os.path.lexists(path / p) for p in removal.references + removal.content)
+        assert removal.references or removal.content or removal.refused
