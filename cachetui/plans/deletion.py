@@ -171,7 +171,9 @@ class Deletion:
                     if move.item == number and not move.needs:
                         self._look_again(move)
             for move in self.intent.moves:
-                if not self.failed.keys() & {move.item, *move.needs}:
+                if self.failed.keys() & {move.item, *move.needs}:
+                    self.left.add(move.source)
+                else:
                     self._erase(move)
         except OSError as e:
             raise StuckError(reason(e)) from e

@@ -63,7 +63,7 @@ def _servers(scan: Scan, found: Sequence[Found]) -> dict[str, Server]:
     """What is known about a server, for each Ollama store that the plan touches."""
     touched = {f.draft.key[0] for f in found if f.draft.selection.item.store == "ollama" and f.steps}
     stores = [r for r in scan.roots if r.root.store == "ollama"]
-    where = Where(dict(os.environ), os.path.expanduser("~"), os.getcwd())
+    where = Where(dict(os.environ), home="/", cwd="/")  # only its OLLAMA_HOST is asked for
     return {r.root.path: probe(r, where, stores) for r in stores if r.root.path in touched}
 
 

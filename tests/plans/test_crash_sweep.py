@@ -19,7 +19,7 @@ import pytest
 from plans_world import FAULTS, FaultyFs, Killed, World, blobs
 
 from cachetui.fs import DISK, Fs
-from cachetui.plans import trash
+from cachetui.plans import places, trash
 from cachetui.plans.model import Outcome, Recovery
 from cachetui.plans.recovery import recover
 from cachetui.plans.vault import peek
@@ -42,6 +42,8 @@ class Case:
     verb: Callable[[World, Sequence[str], Fs], Outcome]
     prepared: bool = False
     may_lose: bool = False
+    no_trash: bool = False
+    """There is no place for a trash: permanent deletion happens in place, with its journal elsewhere."""
 
 
 CASES = [
@@ -49,6 +51,7 @@ CASES = [
     Case("undo", _undo, prepared=True),
     Case("empty", lambda w, t, fs: trash.empty(trash.entries(w.roots()), fs=fs), prepared=True, may_lose=True),
     Case("permanent", lambda w, t, fs: w.remove(*t, permanent=True, fs=fs), may_lose=True),
+    Case("in place", lambda w, t, fs: w.remove(*t, permanent=True, fs=fs), may_lose=True, no_trash=True),
 ]
 
 
@@ -96,7 +99,11 @@ def stage(world: World, tmp_path: Path) -> Stage:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_every_call(case: Case, fault: str, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_call(
+    case: Case, fault: str, stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case.no_trash:
+        monkeypatch.setattr(places, "candidates", lambda root: iter(()))
     ends: Counter[str] = Counter()
     for at in itertools.count(1):
         fs = FaultyFs(at, fault)
@@ -177,8 +184,12 @@ def _difference(now: State, other: State) -> list[str]:
 
 @pytest.mark.parametrize("fault", ["before", "after", "EIO", "ENOSPC+"])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_recovery_is_killed_too(case: Case, fault: str, stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recovery_is_killed_too(
+    case: Case, fault: str, stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first kill in the middle of the verb, the second at every call of the recovery."""
+    if case.no_trash:
+        monkeypatch.setattr(places, "candidates", lambda root: iter(()))
     total = 0
     counting = FaultyFs(0, "none")
     case.verb(stage.fresh(case.prepared), TARGETS, counting)
