@@ -146,6 +146,13 @@ def _say_if_empty(where: Where, given: str, scan: Scan) -> None:
         )
 
 
+def say_about_roots(session: Session) -> None:
+    """What is odd about a root itself, e.g. that a variable leads there which other programs do not obey."""
+    for r in session.scan.roots:
+        for p in r.root.problems:
+            say(safe(f"{r.root.origin}, {r.root.path}: {p.message}"))
+
+
 def load_marks() -> Marks:
     """Pins and usage log."""
     try:

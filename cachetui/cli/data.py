@@ -195,7 +195,7 @@ def revision_data(item: Item, r: Revision, *, files: bool = True) -> Json:
         broken = {os.path.relpath(p.path, full_path(item, r.path)): p.code for p in r.problems if p.path}
         found["files"] = [
             _file(name, content[at] if at >= 0 else None, broken.get(name))
-            for name, at in zip(r.names, r.index, strict=True)
+            for name, at in sorted(zip(r.names, r.index, strict=True))
         ]
     return found
 

@@ -81,9 +81,9 @@ def info(cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_j
     for r in roots:
         disk = disk_of(r.path)
         free = units.size(disk[1], binary=binary) if disk else "?"
-        rows_.append((r.path, r.store, r.origin, "" if r.writable else "read-only", free))
+        rows_.append((r.path, r.store, free, r.origin, "" if r.writable else "read-only"))
     if rows_:
-        table([Column("ROOT", flex=True), Column("STORE"), Column("BECAUSE OF"), Column(""), Column("FREE")], rows_)
+        table([Column("ROOT"), Column("STORE"), Column("FREE", right=True), Column("BECAUSE OF"), Column("")], rows_)
     else:
         out("No root exists yet.")
     for about, p in [*((r.path, p) for r in roots for p in r.problems), *(("", p) for p in problems)]:

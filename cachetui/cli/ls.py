@@ -88,6 +88,8 @@ def ls(
     listing = Listing(**asked)
     order(listing.sort)
     session = common.begin(common.to_where(cache_dir, search), binary=binary)
+    if not quiet:
+        common.say_about_roots(session)
     rows = chosen(session, listing)
     users = users_of([i for i, _ in rows]) if listing.in_use else None
     if as_json:

@@ -31,16 +31,15 @@ def print_table(session: Session, listing: Listing, rows: Sequence[Row], users: 
 
 
 def _items(session: Session, listing: Listing, rows: Sequence[Row], users: Users | None) -> None:
-    again = {i for i, n in Counter(item.id for item in session.scan.items).items() if n > 1}
-    with_root = any(item.id in again for item, _ in rows)
+    roots = _roots_to_tell(session, rows)
     with_bar = on_terminal()
     biggest = max(item.size for item, _ in rows)
     heads = [Column("ID", flex=True), Column("SIZE", right=True), Column("FREES", right=True), Column("USED")]
     heads += [Column("STATE")]
     if with_bar:
-        heads.insert(1, Column(""))
-    if with_root:
-        heads.append(Column("ROOT", flex=True))
+        heads.insert(1, Column("", spare=True))
+    if roots:
+        heads.append(Column("ROOT"))
     lines: list[list[str]] = []
 
     def add(name: str, size: int, rest: tuple[str, str, str, str]) -> None:
@@ -48,20 +47,33 @@ def _items(session: Session, listing: Listing, rows: Sequence[Row], users: Users
         cells = [name, units.size(size, binary=session.binary), frees, used, state]
         if with_bar:
             cells.insert(1, bar(size, biggest))
-        lines.append([*cells, root] if with_root else cells)
+        lines.append([*cells, root] if roots else cells)
 
     for item, revisions in rows:
         frees = units.size(session.scan.ledger.frees([item]), binary=session.binary)
-        where = item.root if item.id in again else ""
+        where = roots.get(item.root, "")
         add(item.id, item.size, (frees, units.age(item.last_used), _state(item, users), where))
         if listing.revisions or listing.files:
             for r in (*revisions, *(item.parts if listing.files else ())):
                 add("  " + _revision(r), r.size, ("", "", ", ".join(p.code for p in r.problems), ""))
                 if listing.files:
-                    for name, at in zip(r.names, r.index, strict=True):
+                    for name, at in sorted(zip(r.names, r.index, strict=True)):
                         size = item.content[at].size if at >= 0 else 0
                         add("    " + name, size, ("", "", "" if at >= 0 else "missing", ""))
     table(heads, lines)
+    if on_terminal() and roots:
+        out()
+        for path, number in roots.items():
+            out(f"root {number}: {safe(path)}")
+
+
+def _roots_to_tell(session: Session, rows: Sequence[Row]) -> dict[str, str]:
+    """What stands for each root in the ROOT column, when an id alone does not tell: a number on a terminal."""
+    twice = {i for i, n in Counter(item.id for item in session.scan.items).items() if n > 1}
+    if not any(item.id in twice for item, _ in rows):
+        return {}
+    used = dict.fromkeys(item.root for item, _ in rows)
+    return {path: str(n) if on_terminal() else path for n, path in enumerate(used, 1)}
 
 
 def _revision(r: Revision) -> str:

@@ -144,7 +144,7 @@ def _print_revisions(session: Session, selection: Selection, all_files: bool) ->
             rows.append([f"@{r.commit} {' '.join(r.refs)}".rstrip(), units.size(r.size, binary=session.binary), ""])
         broken = {p.path: p.code for p in r.problems}
         shown = 0
-        for name, at in zip(r.names, r.index, strict=True):
+        for name, at in sorted(zip(r.names, r.index, strict=True)):
             if selection.file and name != selection.file:
                 continue
             if shown >= _FILES and not all_files:

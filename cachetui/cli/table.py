@@ -15,6 +15,7 @@ from cachetui.text import safe
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 BAR = 10
 _MIN_FLEX = 16
+_COMFORT = 40
 
 
 def on_terminal() -> bool:
@@ -102,7 +103,9 @@ class Column:
     title: str
     right: bool = False
     flex: bool = False
-    """Gives way when the terminal is narrow."""
+    """Is cut when the terminal is narrow."""
+    spare: bool = False
+    """Is left out where what is cut would be cut too much."""
 
 
 def table(heads: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
@@ -111,6 +114,12 @@ def table(heads: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     widths = [max([columns(h.title), *(columns(r[n]) for r in cells)]) for n, h in enumerate(heads)]
     screen = screen_width()
     if screen is not None:
+        over = sum(widths) + 2 * (len(heads) - 1) - screen
+        room = sum(w for w, h in zip(widths, heads, strict=True) if h.flex) - over
+        if over > 0 and room < _COMFORT:
+            kept = [n for n, h in enumerate(heads) if not h.spare]
+            heads, widths = [heads[n] for n in kept], [widths[n] for n in kept]
+            cells = [[row[n] for n in kept] for row in cells]
         for n, head in enumerate(heads):
             over = sum(widths) + 2 * (len(heads) - 1) - screen
             if head.flex and over > 0:

@@ -233,6 +233,18 @@ def test_a_cache_dir_that_is_missing_or_empty_is_said(run: Run, home: Path) -> N
     assert f"HF_HUB_CACHE={home / 'empty'}" in run("ls", "--cache-dir", "empty").err
 
 
+def test_a_variable_that_only_old_programs_obey_is_said(
+    world: World, run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Hub(home / "old").repo("org/here").revision({"config.json": b"{}"})
+    monkeypatch.setenv("TRANSFORMERS_CACHE", str(home / "old"))
+    answer = run("ls", "--json")
+    assert "transformers 5 ignores this variable" in answer.err
+    assert "hf:org/here" in by_id(answer.data)
+    monkeypatch.setenv("TRANSFORMERS_CACHE", str(world.hub.path))
+    assert run("ls", "--json").err == ""
+
+
 def test_the_same_id_in_two_roots_is_told_apart(world: World, run: Run, home: Path) -> None:
     Hub(home / "mine").repo("org/plain").revision({"config.json": b"{}"})
     text = run("ls", "--cache-dir", str(home / "mine")).out

@@ -17,6 +17,7 @@ from cli_shape import LS, SHOW, fits
 from cli_world import Run, World
 
 from cachetui.cli import SECOND_NAMES, VERBS
+from cachetui.demo.builders import Hub
 
 ATTACKS = (
     "models--a\x1b]52;c;ZXZpbA==\x07--b", "models--[@click=app.quit]x--y", "models--\x9b31mred", "models--new\nline",
@@ -137,14 +138,22 @@ def test_no_escape_sequence_without_a_terminal_or_with_no_color(world: World, sp
     assert "\x1b[" in terminal(["ls"])[1]
 
 
-def test_a_terminal_gets_bars_and_lines_that_fit(world: World) -> None:
+def test_a_terminal_gets_bars_and_lines_that_fit(world: World, run: Run) -> None:
     world.hub.repo("org/" + "long-" * 20).revision({"config.json": b"{}"})
-    code, shown = terminal(["ls"], NO_COLOR="1")
-    assert code == 0
-    assert "█" in shown
-    assert max(len(line) for line in shown.splitlines()) <= 80
-    assert "…" in shown
-    assert "#" in terminal(["ls"], NO_COLOR="1", PYTHONIOENCODING="ascii")[1]
+    for width in (40, 60, 80, 120, 200):
+        code, shown = terminal(["ls"], NO_COLOR="1", COLUMNS=str(width))
+        assert code == 0
+        assert max(len(line) for line in shown.splitlines()) <= max(width, 60)
+        assert ("█" in shown) is (width >= 120)
+        assert ("…" in shown) is (width < 200)
+    assert "#" in terminal(["ls"], NO_COLOR="1", PYTHONIOENCODING="ascii", COLUMNS="120")[1]
+
+
+def test_the_same_id_twice_has_a_root_by_number_on_a_terminal(world: World, home: Path) -> None:
+    Hub(home / "mine").repo("org/plain").revision({"config.json": b"{}"})
+    shown = terminal(["ls", "--cache-dir", str(home / "mine"), "--filter", "plain"], NO_COLOR="1")[1]
+    assert f"root 1: {world.hub.path}" in shown
+    assert f"root 2: {home / 'mine'}" in shown
 
 
 def test_the_demo_opens_on_its_own_world_and_leaves_nothing(home: Path, world: World) -> None:
