@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +72,12 @@ def server_url(host: str) -> str:
     except ValueError:
         name = rest.rpartition(":")[0] or rest  # a port out of range: the default one
     name = _ANY.get(name, name)
-    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
+    url = f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
+    try:
+        urlsplit(url)
+    except ValueError:  # brackets that do not close
+        return f"http://127.0.0.1:{_DEFAULT_PORT}"
+    return url
 
 
 def probe(root: RootScan, where: Where, others: Sequence[RootScan] = ()) -> Server:
@@ -104,7 +110,7 @@ def _compare(
     serving = _serving()
     folders = {f for p in serving if (f := _its_folder(p, urlsplit(url).port)) is not None}
     same = [o for o in others if listed and _digests(o) == listed]
-    if folders and root.root.path not in folders:
+    if folders and (root.root.dev, root.root.ino) not in folders:
         if len(serving) == 1:
             return Server(Kind.NONE)
         return Server(Kind.DOUBT, url, f"the server at {url} serves another folder, and a second server runs")
@@ -192,6 +198,8 @@ def _request(url: str, method: str, path: str, body: object, timeout: float) -> 
             if time.monotonic() > end:  # the socket's own timeout starts anew with every byte
                 raise TimeoutError("it answers too slowly")
         return response.status, bytes(answer)
+    except ValueError as e:  # a host name that cannot be one
+        raise ServerError(str(e)) from e
     finally:
         connection.close()
 
@@ -207,15 +215,19 @@ def _serving() -> list[psutil.Process]:
     return found
 
 
-def _its_folder(process: psutil.Process, port: int | None) -> str | None:
-    """The store of the server that listens on a port, by its environment; None where that cannot be read."""
+def _its_folder(process: psutil.Process, port: int | None) -> tuple[int, int] | None:
+    """The store of the server that listens on a port, as (device, inode); None where that cannot be found out."""
     try:
-        listens = any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections("tcp"))
-        environment = process.environ() if listens else {}
+        if not any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections("tcp")):
+            return None
+        environment = process.environ()
         given = environment.get("OLLAMA_MODELS", "").strip().strip("\"'")
-        if given:
-            return os.path.realpath(os.path.join(process.cwd(), given))
-    except (psutil.Error, OSError):
+        home = environment.get("HOME", "")
+        if not given and not home:
+            return None
+        path = os.path.join(process.cwd(), given) if given else os.path.join(home, ".ollama", "models")
+        # The path as that process sees it: in a container it is another folder than here.
+        st = os.stat(f"/proc/{process.pid}/root{path}" if sys.platform.startswith("linux") else path)
+    except (psutil.Error, OSError, ValueError):
         return None
-    home = environment.get("HOME")
-    return os.path.realpath(os.path.join(home, ".ollama", "models")) if home else None
+    return st.st_dev, st.st_ino

@@ -213,7 +213,8 @@ def test_a_proxy_of_the_environment_is_not_asked(server: Replay, store: Path, mo
 def test_what_a_process_says_outweighs_its_list(server: Replay, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its environment says which store it serves, also when another one holds the same models."""
     monkeypatch.setattr(ollama_server, "_serving", lambda: [object()])
-    for folder, kind in ((str(store), Kind.SERVES), ("/elsewhere", Kind.NONE)):
+    here = store.stat()
+    for folder, kind in (((here.st_dev, here.st_ino), Kind.SERVES), ((here.st_dev, 1), Kind.NONE)):
         monkeypatch.setattr(ollama_server, "_its_folder", lambda process, port, folder=folder: folder)
         server.answers = [recorded("tags")]
         assert probe(read(store), where(server)).kind == kind
@@ -242,14 +243,27 @@ def test_ollama_host(host: str, url: str) -> None:
     assert server_url(host) == url
 
 
+@pytest.mark.parametrize("host", ["a" * 70 + ".b", "\x00", "ex\u00e4mple..com", "[::1", "http://", "x y"])
+def test_hosts_that_are_none_are_no_proof(store: Path, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ollama_server, "_DEFAULT_PORT", 9)  # nobody's
+    assert probe(read(store), Where({"OLLAMA_HOST": host}, "/nowhere", "/")).kind in (Kind.NONE, Kind.DOUBT)
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names a process with prctl")
 def test_a_server_s_folder_is_read_from_its_process(tmp_path: Path) -> None:
-    with process("serve", OLLAMA_MODELS=" '/data/models' ", HOME="/home/x") as (pid, port):
-        (mine,) = [p for p in _serving() if p.pid == pid]
-        assert ollama_server._its_folder(mine, port) == "/data/models"
-        assert ollama_server._its_folder(mine, port + 1) is None, "another port is another server"
-    with process("serve", HOME="/home/x") as (pid, port):
-        (mine,) = [p for p in _serving() if p.pid == pid]
-        assert ollama_server._its_folder(mine, port) == "/home/x/.ollama/models"
+    inodes = []
+    for name in ("data", "home/.ollama/models"):
+        (tmp_path / name).mkdir(parents=True)
+        st = (tmp_path / name).stat()
+        inodes.append((st.st_dev, st.st_ino))
+    home = str(tmp_path / "home")
+    for env, inode in (
+        ({"OLLAMA_MODELS": f" '{tmp_path}/data' ", "HOME": home}, inodes[0]),
+        ({"HOME": home}, inodes[1]),
+    ):
+        with process("serve", **env) as (pid, port):
+            (mine,) = [p for p in _serving() if p.pid == pid]
+            assert ollama_server._its_folder(mine, port) == inode
+            assert ollama_server._its_folder(mine, port + 1) is None, "another port is another server"
     with process("run", "llama3") as (pid, _):
         assert pid not in [p.pid for p in _serving()], "a client is no server"
