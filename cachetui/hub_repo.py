@@ -36,6 +36,8 @@ class Snapshot:
     index: list[int] = field(default_factory=list)
     odd: dict[str, list[str]] = field(default_factory=dict)
     """Problem code to the files it is about."""
+    links_only: bool = True
+    """It holds no file of its own."""
 
 
 class Repo:
@@ -337,6 +339,7 @@ class Repo:
         return -1
 
     def _real_file(self, folder: Folder, entry: os.DirEntry[str], snapshot: Snapshot, name: str) -> None:
+        snapshot.links_only = False
         st = folder.lstat(entry)
         if stat.S_ISREG(st.st_mode):
             snapshot.names.append(name)

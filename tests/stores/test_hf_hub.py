@@ -230,12 +230,15 @@ def test_revisions_parts_and_traits(hub: Hub) -> None:
 
 def test_partial_is_not_damaged(hub: Hub) -> None:
     hub.repo("o/some").revision({"a.gguf": A, "b.gguf": B}, missing=("b.gguf",), no_exist=("config.json",))
+    swapped = hub.repo("o/swapped").revision({"a.gguf": A, "b.gguf": B}, missing=("b.gguf",))
+    write(hub.path / "models--o--swapped" / "snapshots" / swapped / "my.txt", B)  # as many files as are listed
     started = hub.repo("o/started")
     started.partial(C)
     write(started.path / "refs" / "main", b"0" * 40)
     found = items(hub.path)
     assert found["hf:o/some"].states == ("partial",)
     assert [p.message for p in found["hf:o/some"].problems] == ["1 of 2 files are not downloaded"]
+    assert found["hf:o/swapped"].states == ("partial",)
     assert found["hf:o/started"].states == ("partial",)
     assert codes(found["hf:o/started"]) == {"unfinished-download"}
 
