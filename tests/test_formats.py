@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+import tarfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -131,6 +133,17 @@ def test_file_type_behind_a_vocabulary_is_found_within_the_larger_cap() -> None:
     raw = raw[:16] + struct.pack("<Q", 3) + raw[24:]
     assert len(raw) > 1 << 16
     assert of({"x.gguf": raw}).quantization == "Q5_K_M"
+
+
+def test_a_real_gguf_that_a_real_server_imported() -> None:
+    with tarfile.open(Path(__file__).parent / "data" / "ollama_store_0.33.0-rc2.tar.gz") as tar:
+        blobs = [f.read() for m in tar.getmembers() if m.size > 400_000 and (f := tar.extractfile(m)) is not None]
+    assert len(blobs) == 4
+    for raw in blobs:
+        header = gguf_header(raw)
+        assert header is not None and header.complete and header.version == 3 and header.tensors > 10
+        assert header.architecture == "llama"
+        assert traits(["x.gguf"], lambda name, cap, raw=raw: raw[:cap]).family == "llama"
 
 
 def test_old_and_big_endian_headers() -> None:
