@@ -13,6 +13,7 @@ from cachetui.tui.app import CachetuiApp
 from cachetui.tui.screens.ask import AskScreen
 from cachetui.tui.screens.plan import PlanScreen
 from cachetui.tui.screens.trash import TrashScreen
+from cachetui.tui.widgets.tick import Tick
 
 QWEN = "Qwen/Qwen3-VL-8B-Instruct"
 PHI = "microsoft/phi-2"
@@ -302,3 +303,21 @@ async def test_quitting_while_something_runs_asks(app: CachetuiApp) -> None:
         main.running = None
         await pilot.press("q")
     assert app.return_code == 0
+
+
+async def test_what_is_in_use_goes_only_when_ticked(app: CachetuiApp) -> None:
+    folder = _hub(app) / "models--microsoft--phi-2"
+    weights = next((folder / "blobs").iterdir())
+    with weights.open("rb"):
+        async with app.run_test(size=(120, 40), notifications=True) as pilot:
+            main = await settle(pilot)
+            select(main, PHI)
+            await pilot.press("d")
+            await until(pilot, lambda: isinstance(app.screen, PlanScreen))
+            assert app.screen.query_one("#confirm", Button).disabled
+            assert "in use" in str(app.screen.query_one(Tick).label)
+            await pilot.press("y")
+            assert folder.exists() and isinstance(app.screen, PlanScreen)
+            await pilot.press("space", "y")
+            await settle(pilot)
+            assert not folder.exists()

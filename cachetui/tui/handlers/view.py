@@ -87,7 +87,8 @@ def _marked(main: MainScreen) -> list[Part]:
         return [*parts, ("  counting what they free…", "$foreground-muted")]
     up_to = "up to " if any(r.reflinks for r in main.shelf.scan.roots) else ""
     size = units.size(main.marked_frees, binary=main.cachetui.binary)
-    return [*parts, (": together they free ", "$foreground-muted"), (up_to + size, "bold")]
+    says = ": frees " if len(main.marked) == 1 else ": together they free "
+    return [*parts, (says, "$foreground-muted"), (up_to + size, "bold")]
 
 
 _FORGOTTEN = 180 * 86400

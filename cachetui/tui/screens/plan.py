@@ -18,6 +18,7 @@ from cachetui.tui.rows import revision_title
 from cachetui.tui.text import Part, line, words
 from cachetui.tui.widgets.clean_input import CleanInput
 from cachetui.tui.widgets.columns import short_path
+from cachetui.tui.widgets.tick import Tick
 
 if TYPE_CHECKING:
     from cachetui.tui.app import CachetuiApp
@@ -53,7 +54,7 @@ class PlanScreen(ModalScreen[frozenset[str] | None]):
             with VerticalScroll(id="plan-body"):
                 yield Static(Content("\n").join(self._body()), markup=False)
             for code in self._asked:
-                yield Checkbox(words(f"go on all the same: {self._reason(code)}"), name=code, classes="caution")
+                yield Tick(words(f"go on all the same: {self._reason(code)}"), name=code, classes="caution")
             if self._loud and plan.accepted:
                 yield Static(line(("Type ", ""), (WORD, "bold $text-error"), " to go on"), markup=False)
                 yield CleanInput(placeholder=WORD, id="word")
@@ -145,7 +146,7 @@ class PlanScreen(ModalScreen[frozenset[str] | None]):
     @property
     def accepted(self) -> frozenset[str]:
         """Cautions ticked, and the loud ones once the word is typed."""
-        ticked = {box.name for box in self.query(Checkbox) if box.value and box.name}
+        ticked = {box.name for box in self.query(Tick) if box.value and box.name}
         typed = any(i.value.strip().lower() == WORD for i in self.query(Input))
         return frozenset(ticked) | (self.plan.cautions & _LOUD if typed else frozenset())
 
@@ -161,7 +162,7 @@ class PlanScreen(ModalScreen[frozenset[str] | None]):
         for button in self.query("#confirm").results(Button):
             button.disabled = not acts
             left = len(self.plan.accepted) - acts
-            button.label = words(self._verb() + (f", {left} not" if acts and left else ""))
+            button.label = words(self._verb() + (f"; {left} stay{'s' if left == 1 else ''}" if acts and left else ""))
 
     @on(Button.Pressed, "#confirm")
     @on(Input.Submitted)

@@ -22,7 +22,7 @@ _SIZE = 9
 # What is added as the pane grows: (column, width, narrowest pane that has it). A later row widens an earlier one.
 _PLAN = (
     ("used", 7, 48), ("state", 9, 58), ("bar", 8, 68), ("bar", 14, 92), ("quantization", 14, 100),
-    ("files", 7, 110), ("format", 11, 120), ("own", 9, 132), ("state", 18, 142), ("bar", 24, 152), ("lies in", 34, 186),
+    ("files", 7, 110), ("format", 11, 120), ("own", 9, 136), ("state", 18, 156), ("bar", 24, 168), ("lies in", 34, 196),
 )  # fmt: skip
 _ORDER = ("bar", "size", "own", "used", "files", "quantization", "format", "state", "lies in")
 _RIGHT = frozenset(("size", "own", "used", "files"))
