@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -130,6 +131,7 @@ def begin(where: Where, *, dry_run: bool = False, binary: bool = False) -> Sessi
     recover(roots, dry_run=dry_run)
     with Reading(len(roots)) as reading:
         scan = scan_roots(roots, roots, reading, problems)
+    gc.freeze()  # a million records without a cycle: neither what follows nor the exit needs to look through them
     for given in where.cache_dirs:
         _say_if_empty(where, given, scan)
     return Session(where, marks.apply_scan(scan), marks, binary or where.config.binary_units)
