@@ -124,6 +124,15 @@ def test_targets_with_a_filter_are_only_those_that_pass(world: World, run: Run) 
     assert TWO not in ids(run)
 
 
+def test_an_underscore_is_a_dash_in_options_and_choices_but_not_in_names(world: World, run: Run) -> None:
+    world.hub.repo("org/with_score").revision({"config.json": b"{}"})
+    world.age()
+    run("rm", "hf:org/with_score", "--dry_run", "--include", "in_use", "--model_cache_dir", str(world.hub.path))
+    run("rm", "hf:org/with_score", "-y")
+    assert "hf:org/with_score" not in ids(run)
+    run("trash", "empty", "--older_than", "0d", "--dry_run")
+
+
 def test_nothing_passes_is_done(world: World, run: Run) -> None:
     assert "Nothing passes" in run("rm", "--filter", "size>1TB", "-y").err
     fits(run("rm", "--filter", "size>1TB", "-y", "--json").data, RM)
