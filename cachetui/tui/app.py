@@ -50,6 +50,14 @@ class CachetuiApp(App[None]):
         """The main screen is the only one below."""
         return MainScreen(self._feed)
 
+    async def action_quit(self) -> None:
+        """Ctrl+Q, from any screen: asks while something runs."""
+        from cachetui.tui.handlers import program
+
+        main = self.screen_stack[0]
+        if isinstance(main, MainScreen):
+            program.leave(main)
+
     def _names_came(self) -> None:
         if self._running and self.screen_stack:
             self.screen_stack[0].post_message(Named())

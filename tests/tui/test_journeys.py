@@ -300,6 +300,9 @@ async def test_quitting_while_something_runs_asks(app: CachetuiApp) -> None:
         assert isinstance(app.screen, AskScreen)
         await pilot.press("n")
         assert app.screen is main
+        await pilot.press("ctrl+q")
+        assert isinstance(app.screen, AskScreen)
+        await pilot.press("n")
         main.running = None
         await pilot.press("q")
     assert app.return_code == 0

@@ -19,6 +19,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 _GAP = 2
 _LEFT = 2
 _SIZE = 9
+_LEAST_NOTE = 10
 # What is added as the pane grows: (column, width, narrowest pane that has it). A later row widens an earlier one.
 _PLAN = (
     ("used", 7, 48), ("state", 9, 58), ("bar", 8, 68), ("bar", 14, 92), ("quantization", 14, 100),
@@ -151,7 +152,8 @@ def _heading(row: Row, paint: Paint) -> list[tuple[str, Style]]:
     if paint.columns.cells[0][0] == "bar":
         width += _GAP + paint.columns.cells[0][1]
     title = clip(short_path(row.title, paint.home), width)
-    note = fit("  " + short_path(row.note, paint.home), width - cell_len(title))
+    room = width - cell_len(title)
+    note = fit("  " + short_path(row.note, paint.home), room) if room >= _LEAST_NOTE else " " * room
     return [(before, p.dim), (title, p.strong if row.kind == GROUP else p.text), (note, p.dim)]
 
 
