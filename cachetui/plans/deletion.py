@@ -16,6 +16,8 @@ from cachetui.plans.vault import ENTRIES, Slot, Vault
 
 NOT_KEPT = "content that stays for others could not be linked into the trash: undo will not bring it back"
 
+CROSSED = "its file system cannot rename it into a trash; it can only be deleted permanently"
+
 
 class StuckError(Exception):
     """What was begun could neither be finished nor taken back now; the journal keeps it for the next start."""
@@ -110,6 +112,7 @@ class Deletion:
         """Put an item back, with the shared content that it needs. Raises OSError where that fails too."""
         self.failed.setdefault(number, reason(error) if isinstance(error, OSError) else str(error))
         if isinstance(error, OSError) and error.errno == errno.EXDEV:
+            self.failed[number] = CROSSED
             self.crossed.add(number)
         self.left |= {m.source for m in self.intent.moves if number in m.needs}
         put_back(self.place, self.intent, [number])

@@ -147,7 +147,7 @@ def check(parent: int, name: str, move: Move, root_path: str) -> None:
         raise ChangedError("it is gone") from None
     if was != move.was or found.entries != move.entries:
         raise ChangedError("it changed on disk after the plan was made")
-    if mounted_below(f"{root_path}/{move.source}", mount_points()):
+    if was.type == "dir" and mounted_below(f"{root_path}/{move.source}", mount_points()):
         raise ChangedError("a file system is mounted inside")
 
 

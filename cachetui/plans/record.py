@@ -24,7 +24,7 @@ from typing import Any
 from cachetui.fs import Fs
 from cachetui.plans.model import Identity, TrashedItem
 
-RESERVED = 256 * 1024
+RESERVED = 128 * 1024
 """Bytes of a record that are really allocated when it is made, so that it can be written on a full disk."""
 _MAX = 64 * 1024 * 1024
 _VERSION = 1

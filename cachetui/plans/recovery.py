@@ -67,6 +67,8 @@ def _holder(path: str) -> str:
 
 
 def _pending(path: str, record: Record, who: str) -> Recovery:
+    if who and record.intent is None:
+        return Recovery(path, "", "pending", who)
     if record.intent is None:
         return Recovery(path, "", "failed", "an entry of the trash is not understood and left alone")
     return Recovery(path, record.intent.operation, "pending", who or f"unfinished {_words(record.intent)}")
@@ -97,6 +99,8 @@ def _recover_one(fs: Fs, vault: Vault, name: str, known: set[str]) -> Recovery |
     try:
         slot = vault.open_slot(name)
         record = slot.record
+        if record.state is State.FREE and slot.is_empty():
+            return None  # who used it when it was first looked at has finished meanwhile
         if record.intent is None or record.state is State.UNKNOWN:  # garbage, or written by a newer version
             return Recovery(vault.path, "", "failed", f"entry {name} of the trash is not understood and left alone")
         operation = record.intent.operation

@@ -35,7 +35,7 @@ def prepare(scan: Scan, selections: Sequence[Selection], *, permanent: bool = Fa
     by_root = {p.root: p for p in chosen}
     if not fs_module.HAS_DIR_FD:
         drafts = tuple(replace(d, refused="this system lacks the calls that deleting safely needs") for d in drafts)
-    found = look(drafts, _kept_names([p.path for p in chosen if p.path]))
+    found = look(drafts, {} if permanent else _kept_names([p.path for p in chosen if p.path]))
     _check_roots(found, roots)
     servers = _servers(scan, found)
     users = inuse.users([f.draft.selection.item for f in found if not f.refused])

@@ -5,6 +5,7 @@ The same function serves undo and the recovery of an undo that was killed: what 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -113,7 +114,7 @@ class Restoration:
         kept = [k for k in self.intent.kept_of([number]) if k.slot in linked]
         try:
             if why := self.conflict(number):
-                raise FileExistsError(17, why)
+                raise FileExistsError(errno.EEXIST, why)
             for k in kept:
                 if not k.reference:
                     self.place.give(k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -61,10 +62,12 @@ def open_entry(fs: Fs, vault: Vault, name: str) -> Iterator[tuple[Place, Intent]
     slot = vault.open_slot(name)
     intent = slot.record.intent
     if intent is None:
-        raise FileNotFoundError(2, _NOT_THERE)
+        raise FileNotFoundError(errno.ENOENT, _NOT_THERE)
     path = root_of(vault.path, intent)
+    if not os.path.isdir(path):
+        raise FileNotFoundError(errno.ENOENT, f"the folder it came from, {path}, is gone; make it again first")
     if not places.belongs(vault.path, path, intent.store):
-        raise PermissionError(1, "it is not in a trash folder of that root")
+        raise PermissionError(errno.EPERM, "it is not in a trash folder of that root")
     root = open_dir(path)
     try:
         yield Place(fs, root, path, slot), intent
@@ -176,7 +179,7 @@ def _empty(fs: Fs, vault: Vault, entry: TrashEntry, advance: Callable[[str], Non
 def _opened(fs: Fs, vault: Vault, entry: TrashEntry) -> Iterator[tuple[Place, Intent]]:
     with open_entry(fs, vault, os.path.basename(entry.path)) as (place, intent):
         if intent.operation != entry.id or place.slot.record.state is not State.TRASHED:
-            raise FileNotFoundError(2, _NOT_THERE)
+            raise FileNotFoundError(errno.ENOENT, _NOT_THERE)
         yield place, intent
 
 

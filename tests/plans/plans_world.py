@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cachetui.config import Where
-from cachetui.demo.builders import Hub, OllamaStore
+from cachetui.demo.builders import Hub, OllamaStore, local_dir
 from cachetui.fs import Fs
 from cachetui.model import Root, Scan
 from cachetui.plans import model, trash
@@ -61,8 +61,10 @@ class World:
         for name in ("left", "right"):
             files = {"config.json": name.encode(), "model.safetensors": content("payload"), "own.bin": content(name)}
             hub.repo(f"acme/{name}").revision(files, shared=("model.safetensors", "own.bin"))
-        for path in (*hub.path.rglob("*.incomplete"),):
+        for path in hub.path.rglob("*.incomplete"):
             os.utime(path, (1, 1))
+        loose = {"config.json": b"{}", "model.safetensors": content("loose")}
+        local_dir(self.home / "models/loose", loose, "0" * 40, 1.0)
         ollama = self.ollama
         ollama.model("llama3.2:3b", {"model": content("weights"), "template": b"t"}, config={"model_type": "3B"})
         ollama.model("llama3.2:latest", {"model": content("weights"), "license": b"l"})
@@ -87,7 +89,7 @@ class World:
 
     def stores(self) -> dict[str, tuple[object, ...]]:
         """Everything in the stores, as a value (trash left out)."""
-        return {**tree(self.hub.path), **tree(self.ollama.path)}
+        return {**tree(self.hub.path), **tree(self.ollama.path), **tree(self.home / "models")}
 
 
 def tree(top: Path) -> dict[str, tuple[object, ...]]:
@@ -156,6 +158,6 @@ class FaultyFs(Fs):
         return function(*args, **kwargs)
 
 
-FAULTS: Sequence[str] = ("before", "after", "EIO", "ENOSPC", "ENOSPC+", "EACCES", "EROFS+")
+FAULTS: Sequence[str] = ("before", "after", "EIO", "ENOSPC+", "EACCES", "EROFS+")
 
 __all__ = ["ALL", "FAULTS", "FaultyFs", "Killed", "World", "blobs", "content", "tree"]

@@ -97,7 +97,7 @@ def stage(world: World, tmp_path: Path) -> Stage:
     return Stage(world, tmp_path / "plain")
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [*FAULTS, pytest.param("ENOSPC", marks=pytest.mark.sweep)])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_every_call(
     case: Case, fault: str, stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -157,3 +157,36 @@ def test_a_read_only_root_is_refused_before_anything_starts(
     plan = world.plan("hf:acme/one", permanent=True)
     assert "read-only" in plan.items[0].refused
     assert not execute(plan, accept=ALL).ok
+
+
+def test_a_folder_of_an_image_layer_cannot_be_renamed(
+    home: Path, where: Where, tmp_path: Path, unmounted: None
+) -> None:
+    """Overlay file systems (containers) refuse to rename a folder of a lower layer: the trash cannot take it."""
+    layers = tmp_path / "layers"
+    _mount("-t", "tmpfs", "tmpfs", _made(layers))
+    lower = World(_home(layers / "lower"), where)
+    lower.build()
+    for name in ("upper", "work"):
+        (layers / name).mkdir()
+    options = f"lowerdir={layers}/lower,upperdir={layers}/upper,workdir={layers}/work,redirect_dir=off"
+    _mount("-t", "overlay", "overlay", "-o", options, str(home))
+    world = World(home, where)
+    before = world.stores()
+    outcome = world.remove("hf:acme/one", "hf:acme/one@main:config.json")
+    assert not outcome.ok and "permanently" in outcome.results[0].message, outcome
+    assert world.stores() == before and recover(world.roots()) == ()
+    gone = world.remove("hf:acme/one", permanent=True)
+    assert gone.ok, gone
+    assert not (world.hub.path / "models--acme--one").exists()
+    assert recover(world.roots()) == ()
+
+
+def _made(path: Path) -> str:
+    path.mkdir()
+    return str(path)
+
+
+def _home(path: Path) -> Path:
+    path.mkdir()
+    return path

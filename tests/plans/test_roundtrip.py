@@ -21,6 +21,7 @@ TARGETS = [
     ("hf:acme/left@main", "hf:acme/one@main", "hf:acme/right"),
     ("ollama:llama3.2:3b",),
     ("ollama:llama3.2:3b", "ollama:llama3.2:latest"),
+    ("dir:models/loose",),
     ("hf:acme/one", "hf:acme/left", "hf:acme/right", "ollama:llama3.2:3b", "ollama:llama3.2:latest"),
 ]
 
@@ -66,10 +67,22 @@ def test_emptying_frees_what_was_promised(world: World, targets: tuple[str, ...]
     assert before - _blocks(world) == emptied.freed == plan.frees_when_emptied
 
 
+def test_what_only_the_trash_still_names_counts_as_coming_back(world: World) -> None:
+    """The payload has a second name in the first entry; emptied together, its blocks come back."""
+    first = world.plan("hf:acme/left")
+    assert execute(first, accept=ALL).ok
+    second = world.plan("hf:acme/right")
+    for_good = world.plan("hf:acme/right", permanent=True)
+    assert execute(second, accept=ALL).ok
+    emptied = trash.empty(trash.entries(world.roots()))
+    assert emptied.ok and emptied.freed == first.frees_when_emptied + second.frees_when_emptied
+    assert for_good.frees_now < second.frees_when_emptied
+
+
 def _blocks(world: World) -> int:
     """Allocated bytes of all stores, each inode once, as du counts."""
     seen = {}
-    for top in (world.hub.path, world.ollama.path):
+    for top in (world.hub.path, world.ollama.path, world.home / "models"):
         for path in (top, *top.rglob("*")):
             st = path.lstat()
             seen[st.st_dev, st.st_ino] = st.st_blocks * 512

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from plans_world import ALL, FaultyFs, Killed, World, blobs, content
 
+from cachetui import fs, inuse
 from cachetui.fs import DISK, open_dir
 from cachetui.plans import lock, model, trash
 from cachetui.plans.executor import execute
@@ -345,3 +346,39 @@ def test_nothing_is_read_through_links_or_left_open(world: World) -> None:
     assert not outcome.ok
     assert (world.home / "moved/refs/main").exists()
     assert len(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_an_archived_repo_goes_as_its_link_only(world: World) -> None:
+    """I3: what a link leads to is somebody else's."""
+    archive = world.home / "drive"
+    archive.mkdir()
+    (world.hub.path / ONE).rename(archive / ONE)
+    (world.hub.path / ONE).symlink_to(archive / ONE)
+    far, before = blobs(archive), world.stores()
+    outcome = world.remove("hf:acme/one", permanent=True)
+    assert outcome.ok and not (world.hub.path / ONE).is_symlink()
+    assert blobs(archive) == far and world.stores() != before
+
+
+def test_a_system_without_the_calls_refuses_and_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, before = world.plan("hf:acme/left"), world.stores()
+    monkeypatch.setattr(fs, "HAS_DIR_FD", False)
+    refused = world.plan("hf:acme/left").items[0].refused
+    assert "lacks the calls" in refused
+    assert not execute(plan, accept=ALL).ok
+    assert recover(world.roots()) == () and trash.entries(world.roots()) == ()
+    assert world.stores() == before
+
+
+def test_a_lease_tells_who_cannot_be_seen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where other users' processes cannot be read, the kernel is asked about each file of ours."""
+    blob = next(p for p in (world.hub.path / ONE / "blobs").iterdir() if p.read_bytes() == content("new"))
+
+    def unreadable(*arguments: object) -> Iterator[tuple[None, inuse.User]]:
+        yield None, inuse.Unchecked
+
+    monkeypatch.setattr(inuse, "_linux", unreadable)
+    assert world.plan("hf:acme/one", "hf:acme/left").cautions == frozenset()
+    with _child(_MAP, str(blob)):
+        plan = world.plan("hf:acme/one", "hf:acme/left")
+        assert [{c.code for c in i.cautions} for i in plan.items] == [{model.IN_USE}, set()]
