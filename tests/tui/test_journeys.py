@@ -195,7 +195,7 @@ async def test_marks_add_up_and_a_heading_marks_all_below(app: CachetuiApp) -> N
         assert not main.marked
 
 
-async def test_a_pinned_item_is_refused_among_many_but_not_alone(app: CachetuiApp) -> None:
+async def test_a_pinned_item_is_refused_among_many(app: CachetuiApp) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         main = await settle(pilot)
         select(main, PHI)

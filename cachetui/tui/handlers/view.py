@@ -13,7 +13,7 @@ from cachetui.store import store_named
 from cachetui.tui import background, describe, facts
 from cachetui.tui.facts import Facts
 from cachetui.tui.rows import FILE, GROUP, GROUPINGS, ITEM, REVISION, ROOT, SORTS, Key, Row
-from cachetui.tui.text import Part
+from cachetui.tui.text import Part, words
 
 if TYPE_CHECKING:
     from cachetui.tui.screens.main import MainScreen
@@ -205,10 +205,10 @@ def _roots(main: MainScreen, paths: list[str], page: describe.Page) -> list[Cont
 def empty_page(main: MainScreen, page: describe.Page) -> list[Content]:
     """What a newcomer, or somebody whose filter matches nothing, can do."""
     if main.view.test is not None:
-        return page.row("", "Nothing matches the filter.") + page.row("", ("Esc clears it.", describe.DIM))
+        return [words("Nothing matches the filter."), words("Esc clears it.", describe.DIM)]
     if main.shelf.reading:
-        return page.row("", "Looking for models…")
-    out = [Content.styled("No models found on this machine", describe.STRONG), Content("")]
+        return [words("Looking for models…")]
+    out = [words("No models found on this machine", describe.STRONG), Content("")]
     for key, text in (
         ("try it", "cachetui demo opens a small world of models where every key can be pressed without risk"),
         ("look in", "cachetui --cache-dir FOLDER shows a folder of your own; it can be given several times"),

@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Checkbox, Input, Static
 
 from cachetui import units
+from cachetui.model import PINNED
 from cachetui.plans.model import NO_UNDO, PERMANENT, Plan, PlannedItem
 from cachetui.tui.rows import revision_title
 from cachetui.tui.text import Part, line, words
@@ -119,9 +120,12 @@ class PlanScreen(ModalScreen[frozenset[str] | None]):
                 needed = ", ".join(stay.holders[:4]) + (", …" if len(stay.holders) > 4 else "")
                 out.append(line(f"  {stay.path}  ", self._bytes(stay.size), (f"  needed by {needed}", _DIM)))
         if plan.refused:
-            out += [Content(""), words("Refused", "bold $text-warning")]
+            out += [Content("")] if out else []
+            out.append(words("Refused", "bold $text-warning"))
             for item in plan.refused[:_ITEMS]:
                 out.append(line(f"  {item.target}  ", (item.refused, _WARN)))
+            if any(PINNED in i.selection.item.states for i in plan.refused):
+                out.append(words("  In the list, P unpins.", _DIM))
         for note in plan.notes:
             out += [Content(""), line(("! ", _WARN), note)]
         return out

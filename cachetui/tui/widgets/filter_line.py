@@ -24,6 +24,7 @@ class FilterLine(Vertical):
 
     def compose(self) -> ComposeResult:
         """The line, and below it what is wrong with it."""
+        yield Static("/", markup=False, id="filter-sign")
         yield CleanInput(self._text, placeholder=_EXAMPLE, id="filter-input")
         yield Static(markup=False, id="filter-error", classes="-hidden")
 
