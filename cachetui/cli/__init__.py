@@ -13,10 +13,10 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 import click
-import rich_click
 
 from cachetui import __version__
-from cachetui.cli.common import CONTEXT, open_ui, say, to_where, where_options
+from cachetui.cli.common import open_ui, say, to_where, where_options
+from cachetui.cli.help import CONTEXT, VerbGroup
 
 # Verb -> (module below cachetui.cli, name of its command there), in the order of --help.
 VERBS = {
@@ -34,7 +34,7 @@ VERBS = {
 SECOND_NAMES = {"list": "ls"}
 
 
-class Program(rich_click.RichGroup):
+class Program(VerbGroup):
     """The verbs, loaded when used, and what every way of ending means."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -88,7 +88,7 @@ def _code_of(run: Any) -> int:
         return 1
 
 
-@click.group(cls=Program, invoke_without_command=True, context_settings=CONTEXT)
+@click.group(cls=Program, invoke_without_command=True, context_settings=dict(CONTEXT))
 @where_options
 @click.version_option(__version__, "--version", "-V", prog_name="cachetui", message="%(prog)s %(version)s")
 @click.pass_context

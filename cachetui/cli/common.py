@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import rich_click
 
+from cachetui.cli.help import CONTEXT, Verb
 from cachetui.config import ConfigError, Where
 from cachetui.marks import Marks, MarksError
 from cachetui.model import Item, Root, Scan
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-CONTEXT: dict[str, Any] = {
-    "help_option_names": ["-h", "--help"],
-    # --model_cache_dir is --model-cache-dir: for options and choices, never for arguments.
-    "token_normalize_func": lambda token: token.replace("_", "-"),
-}
-
 
 class Failed(click.ClickException):
     """It did not work; the message says why and what to do (exit 1)."""
@@ -36,7 +30,7 @@ class Failed(click.ClickException):
 
 def verb(name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
     """A command that takes `_` for `-` and prints its help with colours where the terminal has them."""
-    return click.command(name, cls=rich_click.RichCommand, context_settings=CONTEXT, **settings)
+    return click.command(name, cls=Verb, context_settings=dict(CONTEXT), **settings)
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:

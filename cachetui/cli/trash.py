@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
-import rich_click
 
 from cachetui import units
 from cachetui.cli import common
 from cachetui.cli.common import Failed
+from cachetui.cli.help import CONTEXT, VerbGroup
 from cachetui.config import Where
 from cachetui.text import safe
 
@@ -205,7 +205,7 @@ def undo(
     return _bring_back("undo", chosen, None, (dry_run, yes, as_json))
 
 
-@click.group(cls=rich_click.RichGroup, invoke_without_command=True, context_settings=common.CONTEXT)
+@click.group(cls=VerbGroup, invoke_without_command=True, context_settings=dict(CONTEXT))
 @common.where_options
 @common.binary_option
 @common.json_option
@@ -247,7 +247,7 @@ def trash(ctx: click.Context, cache_dir: tuple[str, ...], search: tuple[str, ...
     out(f"{what} in the trash, emptying it frees {units.size(frees, binary=binary)}")
 
 
-@trash.command(cls=rich_click.RichCommand, context_settings=common.CONTEXT)
+@trash.command(context_settings=dict(CONTEXT))
 @click.argument("operation", metavar="ID")
 @click.option("--item", "numbers", type=int, multiple=True, metavar="N", help="Only this item of it (repeatable).")
 @common.where_options
@@ -279,7 +279,7 @@ def restore(
     return _bring_back("restore", entries, wanted or None, (dry_run, yes, as_json))
 
 
-@trash.command(cls=rich_click.RichCommand, context_settings=common.CONTEXT)
+@trash.command(context_settings=dict(CONTEXT))
 @click.argument("operations", nargs=-1, metavar="[ID]...")
 @click.option("--older-than", metavar="AGE", help="Only what was deleted longer ago, e.g. 30d or 6mo.")
 @common.where_options

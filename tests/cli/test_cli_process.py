@@ -59,7 +59,7 @@ class Terminal:
                 assert not text, f"{text!r} did not come: {self.seen!r}"
                 break
             self.seen += chunk
-        return self.seen.decode()
+        return self.seen.decode(errors="replace")
 
     def send(self, text: str) -> None:
         """Type."""
