@@ -159,6 +159,7 @@ def put_back(place: Place, intent: Intent, items: Iterable[int]) -> None:
         place.back(move)
     place.sync(moves)
     for kept in intent.kept_of(chosen):
+        place.give(kept)  # somebody else may have removed it meanwhile; what needs it is back
         if chosen.issuperset(kept.items):
             place.drop(kept)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cachetui.model import PINNED, Blob, Item, Scan
+from cachetui.ledger import Scan
+from cachetui.model import PINNED, Blob, Item
 from cachetui.plans.model import Phase, Stay
 from cachetui.store import Removal, Selection, store_named
 from cachetui.targets import target_of

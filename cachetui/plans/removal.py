@@ -10,7 +10,8 @@ from cachetui import fs as fs_module
 from cachetui import inuse
 from cachetui.config import Where
 from cachetui.fs import open_dir
-from cachetui.model import Item, Root, Scan
+from cachetui.ledger import Scan
+from cachetui.model import Item, Root
 from cachetui.ollama_server import Kind, Server, probe
 from cachetui.plans import cautions, places, reflinks
 from cachetui.plans.model import NO_UNDO, PERMANENT, SERVER, UNCHECKED, Caution, Plan, PlannedItem, TrashPlace

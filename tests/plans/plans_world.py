@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from cachetui.config import Where
 from cachetui.demo.builders import Hub, OllamaStore, local_dir
 from cachetui.fs import Fs
-from cachetui.model import Root, Scan
+from cachetui.ledger import Scan
+from cachetui.model import Root
 from cachetui.plans import model, trash
 from cachetui.plans.executor import execute
 from cachetui.plans.model import Outcome, Plan

@@ -74,7 +74,7 @@ def test_a_mapped_file_whose_descriptor_is_closed_is_in_use(world: World) -> Non
     with _child(_MAP, str(blob)) as pid:
         plan = world.plan("hf:acme/one", "hf:acme/left")
         assert [sorted(c.code for c in i.cautions) for i in plan.items] == [[model.IN_USE], []]
-        assert str(pid) in plan.items[0].cautions[0].message
+        assert f"({pid}, mapped)" in plan.items[0].cautions[0].message
         before = world.stores()
         outcome = execute(plan)
         assert [r.done for r in outcome.results] == [False, True] and "in use" in outcome.results[0].message
@@ -84,9 +84,12 @@ def test_a_mapped_file_whose_descriptor_is_closed_is_in_use(world: World) -> Non
 
 
 _MAP = """
-import mmap, os, sys, time
+import ctypes, mmap, os, sys, time
 fd = os.open(sys.argv[1], os.O_RDONLY)
-m = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+libc = ctypes.CDLL(None)
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+libc.mmap.restype = ctypes.c_void_p
+assert libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_PRIVATE, fd, 0)  # Python's own keeps a descriptor open
 os.close(fd)
 print("ready", flush=True)
 time.sleep(60)
@@ -262,10 +265,15 @@ def test_a_record_cannot_speak_of_another_root(world: World, tmp_path: Path) -> 
     body["root"], body["relative"] = str(target), os.path.relpath(target, entry.trash)
     import zlib
 
-    forged = json.dumps(body).encode()
-    record.write_bytes((b"%08x %s\n" % (zlib.crc32(forged), forged)).ljust(4096, b"\0"))
-    assert all(r.action != "reverted" for r in recover(world.roots()))
-    assert list(target.iterdir()) == []
+    done = {"n": 1, "operation": body["operation"], "do": "done", "items": [0]}
+    lines = [json.dumps(part).encode() for part in (body, done)]
+    signed = [b"%08x %s\n" % (zlib.crc32(part), part) for part in lines]
+    for raw in (signed[0], b"".join(signed)):  # killed in the middle, and lying in the trash
+        record.write_bytes(raw.ljust(4096, b"\0"))
+        assert all(r.action != "reverted" for r in recover(world.roots()))
+        for found in trash.entries(world.roots()):
+            assert not trash.restore(found).ok
+        assert list(target.iterdir()) == []
 
 
 def _as_nobody(work: object) -> int:
@@ -382,3 +390,15 @@ def test_a_lease_tells_who_cannot_be_seen(world: World, monkeypatch: pytest.Monk
     with _child(_MAP, str(blob)):
         plan = world.plan("hf:acme/one", "hf:acme/left")
         assert [{c.code for c in i.cautions} for i in plan.items] == [{model.IN_USE}, set()]
+
+
+def test_recovery_never_drops_the_last_copy(world: World) -> None:
+    """I1: the payload is swept by somebody else while a killed deletion holds its only other name."""
+    before = world.stores()
+    plan = world.plan("hf:acme/left")
+    with pytest.raises(Killed):
+        execute(plan, fs=FaultyFs(24, "before"))
+    assert world.stores() != before
+    world.hub.payload(content("payload")).unlink()
+    assert [r.action for r in recover(world.roots())] == ["reverted"]
+    assert world.stores() == before
