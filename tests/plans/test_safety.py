@@ -402,3 +402,23 @@ def test_recovery_never_drops_the_last_copy(world: World) -> None:
     world.hub.payload(content("payload")).unlink()
     assert [r.action for r in recover(world.roots())] == ["reverted"]
     assert world.stores() == before
+
+
+def test_a_second_name_goes_only_while_the_first_stands(world: World) -> None:
+    """I1: undo is done but for tidying up, when somebody sweeps the payload: its second name stays."""
+    assert world.remove("hf:acme/left").ok
+    (entry,) = trash.entries(world.roots())
+    for at in range(1, 100):
+        disk = FaultyFs(at, "before")
+        with pytest.raises(Killed):
+            trash.restore(entry, fs=disk)
+        if disk.hit == "unlink":
+            break
+        recover(world.roots())
+        if world.hub.path.joinpath("models--acme--left").exists():
+            assert world.remove("hf:acme/left").ok
+            (entry,) = trash.entries(world.roots())
+    held = blobs(world.home)
+    world.hub.payload(content("payload")).unlink()
+    assert recover(world.roots()) == ()
+    assert blobs(world.home) == held
