@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from cachetui.model import Item, Ledger, Revision
+from cachetui.ledger import Ledger
+from cachetui.model import Item, Revision
 from cachetui.units import parse_age, parse_size
 
 NUMBERS = ("size", "own", "shared", "frees", "allocated", "files")

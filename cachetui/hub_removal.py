@@ -13,7 +13,8 @@ from functools import cached_property
 
 from cachetui import hub_layout
 from cachetui.hub_shared import hinted
-from cachetui.model import OFFLINE, Blob, Item, Ledger, Revision
+from cachetui.ledger import Ledger
+from cachetui.model import OFFLINE, Blob, Item, Revision
 from cachetui.store import Removal, Selection
 
 
@@ -45,7 +46,7 @@ class _Work:
         self.content = item.content
         self.me = ledger.positions((item,))
         self.selected = selected
-        self.blind = ledger.scan.root_of(item).blind
+        self.blind = ledger.root_of(item).blind
         self.inside = item.path + "/"
 
     def whole(self) -> Removal:
@@ -151,7 +152,7 @@ class _Work:
 
     @cached_property
     def _folders_going(self) -> frozenset[str]:
-        items = self.ledger.scan.root_of(self.item).items
+        items = self.ledger.root_of(self.item).items
         return frozenset(i.path for i in items if self.ledger.positions((i,)) <= self.selected)
 
     def _odd_holders(self, paths: Iterable[str], going: set[int]) -> str:

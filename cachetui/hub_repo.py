@@ -276,7 +276,6 @@ class Repo:
             self.snapshots.append(snapshot)
         names, index, position_of = snapshot.names, snapshot.index, self.by_name.get
         up = "../" * (depth + 2) + "blobs/"  # what huggingface_hub writes before the blob's name
-        cut = len(up)
         readlink, fd, weights = os.readlink, folder.fd, self.weights
         inner: list[str] = []
         overhead = 0
@@ -286,15 +285,15 @@ class Repo:
                 try:
                     if entry.is_symlink():
                         target = readlink(name, dir_fd=fd) if fd >= 0 else folder.readlink(name)
-                        position = position_of(target[cut:], -1)
+                        position = position_of(target.removeprefix(up), -1)
                         weight = weights.get(len(target))
-                        if position < 0 or target[:cut] != up or not target.isascii():
+                        if position >= 0 and weight is not None and target.isascii():
+                            overhead += weight
+                        elif position < 0 or not target.isascii():
                             overhead += self.ground.weigh(folder.lstat(entry))
                             position = self._odd_link(snapshot, prefix + name, target)
-                        elif weight is None:
-                            overhead += self._weigh_link(folder.lstat(entry), len(target))
                         else:
-                            overhead += weight
+                            overhead += self._weigh_link(folder.lstat(entry), len(target))
                         names.append(prefix + name)
                         index.append(position)
                     elif entry.is_dir(follow_symlinks=False):

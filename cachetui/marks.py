@@ -15,7 +15,8 @@ from pathlib import Path
 
 from cachetui import paths
 from cachetui.fs import DISK, Fs, open_dir
-from cachetui.model import PINNED, Item, Scan
+from cachetui.ledger import Scan
+from cachetui.model import PINNED, Item
 
 Key = tuple[str, str]
 

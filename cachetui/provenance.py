@@ -14,7 +14,8 @@ from typing import NamedTuple
 from cachetui import walk
 from cachetui.formats import role
 from cachetui.hub_layout import COMMIT, ETAG
-from cachetui.model import Item, Scan
+from cachetui.ledger import Scan
+from cachetui.model import Item
 
 RECORDS = ".cache/huggingface"
 _DOWNLOADS = f"{RECORDS}/download"

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from cachetui.config import Where
-from cachetui.model import Item, Problem, Reporter, Root, RootScan, Scan, Silent
+from cachetui.ledger import Scan
+from cachetui.model import Item, Problem, Reporter, Root, RootScan, Silent
 from cachetui.store import all_stores, store_named
 
 
@@ -86,11 +87,15 @@ def rescan(scan_: Scan, changed: Sequence[Item], roots: Sequence[str] = ()) -> S
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """No garbage collection inside: a scan makes a million tuples and no cycles, and collections double its time."""
+    """No garbage collection inside: a scan makes a million tuples and no cycles, and collections double its time.
+
+    What was made is left out of later collections too: each would stop every thread to walk it and find nothing.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            gc.freeze()
             gc.enable()

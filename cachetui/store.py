@@ -17,7 +17,8 @@ from pkgutil import iter_modules
 from typing import ClassVar
 
 from cachetui.config import Where
-from cachetui.model import Blob, Item, Ledger, Problem, Reporter, Root, RootScan, Silent, Stub
+from cachetui.ledger import Ledger
+from cachetui.model import Blob, Item, Problem, Reporter, Root, RootScan, Silent, Stub
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cachetui.model import Item, Revision, Scan
+from cachetui.ledger import Scan
+from cachetui.model import Item, Revision
 from cachetui.store import Selection
 from cachetui.text import decode_target, encode_target
 

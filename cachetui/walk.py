@@ -47,11 +47,12 @@ def read_small(name: str, cap: int = MAX_SMALL, *, dir_fd: int | None = None) ->
             raise
         fd = os.open(name, _READ, dir_fd=dir_fd)  # O_NOATIME is for the owner only
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        st = os.fstat(fd)
+        if not stat.S_ISREG(st.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", name)
         chunks: list[bytes] = []
         left = cap
-        while left > 0 and (chunk := os.read(fd, min(left, 1 << 20))):
+        while left > 0 and (chunk := os.read(fd, min(left, max(st.st_size, 4096)))):
             chunks.append(chunk)
             left -= len(chunk)
         return b"".join(chunks)
@@ -126,7 +127,8 @@ def _walk(
             for entry in entries:
                 name = prefix + entry.name
                 try:
-                    st = entry.stat(follow_symlinks=False)
+                    # On Windows an entry's own stat knows no inode and no links.
+                    st = entry.stat(follow_symlinks=False) if HAS_SCANDIR_FD else os.lstat(entry.path)
                     if stat.S_ISREG(st.st_mode):
                         tally.files.append(blob(name, st))
                         if tally.last_used is None or st.st_atime > tally.last_used:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cachetui.filters import KEYS, FilterError, compile_filter
-from cachetui.model import Blob, Item, Revision, Root, RootScan, Scan, Traits
+from cachetui.ledger import Scan
+from cachetui.model import Blob, Item, Revision, Root, RootScan, Traits
 
 GB, DAY = 10**9, 86400
 MAIN = Revision("a" * 40, ("main", "v1"), "models--org--Name/snapshots/" + "a" * 40, (), array("i"), 3 * GB)

@@ -10,7 +10,8 @@ import pytest
 
 from cachetui.config import Where, load
 from cachetui.demo import build
-from cachetui.model import PINNED, Scan
+from cachetui.ledger import Scan
+from cachetui.model import PINNED
 from cachetui.plans.executor import execute
 from cachetui.plans.model import PERMANENT
 from cachetui.plans.removal import prepare

@@ -15,8 +15,9 @@ import pytest
 
 from cachetui import marks, paths
 from cachetui.fs import Fs
+from cachetui.ledger import Scan
 from cachetui.marks import Marks, MarksError
-from cachetui.model import DAMAGED, OK, PINNED, Item, Root, RootScan, Scan
+from cachetui.model import DAMAGED, OK, PINNED, Item, Root, RootScan
 
 T = TypeVar("T")
 

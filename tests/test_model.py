@@ -7,7 +7,8 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachetui.model import OK, PINNED, Blob, Item, Revision, Root, RootScan, Scan
+from cachetui.ledger import Scan
+from cachetui.model import OK, PINNED, Blob, Item, Revision, Root, RootScan
 
 ROOT = "/root"
 

@@ -1,4 +1,4 @@
-"""What the README shows is what the program has: keys, verbs, pictures. `python tests/test_readme.py` writes the keys."""
+"""What the README shows is what the program has. `python tests/test_readme.py` writes the table of keys."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachetui.model import ORPHANS, Blob, Item, Revision, Root, RootScan, Scan
+from cachetui.ledger import Scan
+from cachetui.model import ORPHANS, Blob, Item, Revision, Root, RootScan
 from cachetui.store import Selection
 from cachetui.targets import TargetAmbiguous, TargetNotFound, merged, resolve, target_of
 from cachetui.text import encode_target, safe

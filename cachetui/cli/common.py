@@ -13,8 +13,9 @@ import click
 
 from cachetui.cli.help import CONTEXT, Verb
 from cachetui.config import ConfigError, Where
+from cachetui.ledger import Scan
 from cachetui.marks import Marks, MarksError
-from cachetui.model import Item, Root, Scan
+from cachetui.model import Item, Root
 from cachetui.store import Selection
 from cachetui.text import safe, safe_block
 

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from cachetui.model import PINNED, Blob, Item, Ledger, Problem, Revision, RootScan, Scan
+from cachetui.ledger import Ledger, Scan
+from cachetui.model import PINNED, Blob, Item, Problem, Revision, RootScan
 from cachetui.text import is_lossy
 from cachetui.units import iso
 

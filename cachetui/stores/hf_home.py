@@ -17,7 +17,8 @@ from cachetui import hub_layout, walk
 from cachetui.config import Where
 from cachetui.filesystem import shares_extents
 from cachetui.hub_ground import Ground
-from cachetui.model import DAMAGED, Blob, Item, Ledger, Problem, Reporter, Root, RootScan, Silent, Stub
+from cachetui.ledger import Ledger
+from cachetui.model import DAMAGED, Blob, Item, Problem, Reporter, Root, RootScan, Silent, Stub
 from cachetui.store import Removal, Selection, Store, make_root
 from cachetui.text import encode_target
 

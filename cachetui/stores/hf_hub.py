@@ -15,7 +15,8 @@ from cachetui import hub_layout
 from cachetui.config import Where
 from cachetui.hub_removal import removal
 from cachetui.hub_scan import TWINS, item_id, scan_hub
-from cachetui.model import Item, Ledger, Problem, Reporter, Root, RootScan, Silent, Stub
+from cachetui.ledger import Ledger
+from cachetui.model import Item, Problem, Reporter, Root, RootScan, Silent, Stub
 from cachetui.store import Removal, Selection, Store, make_root
 
 _EMPTY_HINT = "unset it, or set it to a folder"

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from cachetui import loose, walk
 from cachetui.config import Where
-from cachetui.model import Ledger, Reporter, Root, RootScan, Stub
+from cachetui.ledger import Ledger
+from cachetui.model import Reporter, Root, RootScan, Stub
 from cachetui.store import Removal, Selection, Store, make_root
 from cachetui.text import encode_target
 
@@ -42,7 +43,7 @@ class LMStudio(Store):
 
     def removal(self, selection: Selection, ledger: Ledger, selected: set[int]) -> Removal:
         """The folder or the files."""
-        return loose.removal(selection, ledger.scan.root_of(selection.item).nested)
+        return loose.removal(selection, ledger.root_of(selection.item).nested)
 
 
 def _identify(root: Root, path: str) -> str:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from cachetui import loose
 from cachetui.config import Where
 from cachetui.hub_layout import is_hub_layout
-from cachetui.model import Ledger, Problem, Reporter, Root, RootScan, Stub
+from cachetui.ledger import Ledger
+from cachetui.model import Problem, Reporter, Root, RootScan, Stub
 from cachetui.ollama_layout import is_ollama_layout
 from cachetui.projects import project_caches
 from cachetui.store import Removal, Selection, Store, make_root
@@ -49,7 +50,7 @@ class LocalDirs(Store):
 
     def removal(self, selection: Selection, ledger: Ledger, selected: set[int]) -> Removal:
         """The folder or the files."""
-        return loose.removal(selection, ledger.scan.root_of(selection.item).nested)
+        return loose.removal(selection, ledger.root_of(selection.item).nested)
 
 
 def _identify(root: Root, path: str) -> str:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 from cachetui import walk
 from cachetui.config import Where
 from cachetui.filesystem import shares_extents
-from cachetui.model import (
+from cachetui.ledger import Ledger
+from cachetui.model import (  # fmt: skip
     ARCHIVED,
     DAMAGED,
     FOREIGN_OWNER,
@@ -31,7 +32,6 @@ from cachetui.model import (
     READ_ONLY,
     Blob,
     Item,
-    Ledger,
     Problem,
     Reporter,
     Revision,
@@ -39,7 +39,7 @@ from cachetui.model import (
     RootScan,
     Stub,
     Traits,
-)  # fmt: skip
+)
 from cachetui.ollama_disk import OllamaDisk, is_ignored, manifest_paths, read_disk
 from cachetui.ollama_layout import (
     BLOB,
@@ -125,7 +125,7 @@ class Ollama(Store):
         item = selection.item
         if selection.file:
             return Removal((), refused="a layer is part of its model: delete the whole tag instead")
-        blind = ledger.scan.root_of(item).blind
+        blind = ledger.root_of(item).blind
         if item.kind == "orphan" and blind:
             return Removal(
                 (), refused=f"{blind[0]} cannot be read and may name this layer: repair or delete that first"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cachetui import formats
-from cachetui.model import Holder, Item, Scan
+from cachetui.ledger import Holder, Scan
+from cachetui.model import Item
 
 QUICK = 4000
 """Up to so many files the facts are counted at once; beyond, in a thread."""

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cachetui.config import Where
+from cachetui.ledger import Scan
 from cachetui.marks import Marks, MarksError
-from cachetui.model import Item, Problem, Root, RootScan, Scan, Stub
+from cachetui.model import Item, Problem, Root, RootScan, Stub
 from cachetui.plans.model import Recovery
 from cachetui.scan import collector_paused, find_roots, scan_roots
 from cachetui.store import store_named
@@ -130,8 +131,6 @@ class Feed:
         self._load_marks()
         with collector_paused():
             result = self._marks.apply_scan(scan_roots(roots, roots, self, problems))
-            # A first collection after a million new tuples would stop every thread for a quarter of a second.
-            gc.freeze()
         figures = figures_of(result)
         disks = disks_of(roots, self._allocated)
         with self._lock:
@@ -171,7 +170,6 @@ def figures_of(result: Scan) -> Figures:
             seen |= linked.keys()
             _ = root.allocated
         _ = result.by_key
-        gc.freeze()
     return Figures(own, size)
 
 

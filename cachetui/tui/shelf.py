@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cachetui.model import Item, Problem, Root, RootScan, Scan, Stub
+from cachetui.ledger import Scan
+from cachetui.model import Item, Problem, Root, RootScan, Stub
 from cachetui.tui.feed import Batch, Disk, Figures
 
 Held = Item | Stub

@@ -14,7 +14,8 @@ import pytest
 
 from cachetui import walk
 from cachetui.demo.builders import Filler, Hub, OllamaStore, gguf_bytes, local_dir, safetensors_bytes, write
-from cachetui.model import Item, Root, RootScan, Scan, Silent
+from cachetui.ledger import Scan
+from cachetui.model import Item, Root, RootScan, Silent
 from cachetui.store import Selection, Store, all_stores, make_root, store_named
 from cachetui.targets import resolve
 from cachetui.text import decode_target, encode_target

@@ -11,7 +11,8 @@ import pytest
 
 from cachetui.config import Where
 from cachetui.demo.builders import Hub, write
-from cachetui.model import RootScan, Scan
+from cachetui.ledger import Scan
+from cachetui.model import RootScan
 from cachetui.scan import find_roots, scan
 from cachetui.store import Removal, Selection, store_named
 

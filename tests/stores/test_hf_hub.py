@@ -15,7 +15,8 @@ import pytest
 from cachetui import hub_layout, walk
 from cachetui.config import Where
 from cachetui.demo.builders import Hub, write
-from cachetui.model import LITTER, ORPHANS, PARTIALS, Item, Root, RootScan, Scan, Silent, Stub
+from cachetui.ledger import Scan
+from cachetui.model import LITTER, ORPHANS, PARTIALS, Item, Root, RootScan, Silent, Stub
 from cachetui.scan import find_roots
 from cachetui.store import Removal, Selection, make_root, store_named
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cachetui.demo.builders import Hub, etag
-from cachetui.model import ORPHANS, PARTIALS, RootScan, Scan, Silent
+from cachetui.ledger import Scan
+from cachetui.model import ORPHANS, PARTIALS, RootScan, Silent
 from cachetui.store import Removal, Selection, make_root, store_named
 
 HF = store_named("hf")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from cachetui.config import Config, Where
 from cachetui.demo.builders import LFS_THRESHOLD, Hub, OllamaStore, gguf_bytes, local_dir, safetensors_bytes, write
-from cachetui.model import Item, RootScan, Scan, Silent
+from cachetui.ledger import Scan
+from cachetui.model import Item, RootScan, Silent
 from cachetui.projects import env_value, project_caches
 from cachetui.provenance import downloads, match_provenance
 from cachetui.scan import find_roots, scan

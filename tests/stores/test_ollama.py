@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from cachetui import walk
 from cachetui.config import Where
 from cachetui.demo.builders import Filler, OllamaStore, gguf_bytes, write
-from cachetui.model import Item, RootScan, Scan, Silent
+from cachetui.ledger import Scan
+from cachetui.model import Item, RootScan, Silent
 from cachetui.ollama_layout import BadManifest, blob_name, display_name, item_id, parse_config, parse_manifest
 from cachetui.scan import find_roots, scan
 from cachetui.store import Removal, Selection, make_root, store_named

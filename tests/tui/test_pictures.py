@@ -14,7 +14,7 @@ from textual.pilot import Pilot
 from tui_world import NOW, select, settle, until
 
 from cachetui import units
-from cachetui.model import Ledger
+from cachetui.ledger import Ledger
 from cachetui.tui import describe, feed
 from cachetui.tui.app import CachetuiApp
 from cachetui.tui.feed import Disk

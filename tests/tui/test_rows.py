@@ -7,7 +7,8 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachetui.model import Blob, Item, Revision, Root, RootScan, Scan, Stub
+from cachetui.ledger import Scan
+from cachetui.model import Blob, Item, Revision, Root, RootScan, Stub
 from cachetui.store import Selection
 from cachetui.text import safe
 from cachetui.tui.feed import Batch, figures_of

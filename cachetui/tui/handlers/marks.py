@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cachetui.model import Item, Scan
+from cachetui.ledger import Scan
+from cachetui.model import Item
 from cachetui.store import Selection
 from cachetui.tui import background
 from cachetui.tui.handlers import view

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cachetui.ledger import Scan
 from cachetui.marks import Marks
-from cachetui.model import Item, Scan
+from cachetui.model import Item
 from cachetui.tui import background
 from cachetui.tui.feed import Batch, Feed, disks_of, figures_of
 from cachetui.tui.handlers import view

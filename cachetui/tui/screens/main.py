@@ -11,7 +11,8 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
 
-from cachetui.model import Item, Scan
+from cachetui.ledger import Scan
+from cachetui.model import Item
 from cachetui.tui import commands, rows
 from cachetui.tui.facts import Facts
 from cachetui.tui.feed import Feed
