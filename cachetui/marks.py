@@ -1,7 +1,7 @@
 """What the user and we remember about items: pins, and when a model was last seen in use.
 
-Pins are promises: a pins file that cannot be read raises, it never means "nothing is pinned". The usage log is a
-help: what cannot be read of it is skipped.
+Pins are promises: a pins file that cannot be read never means "nothing is pinned"; until it is mended, everything
+is. The usage log is a help: what cannot be read of it is skipped.
 """
 
 from __future__ import annotations
@@ -32,15 +32,25 @@ class Marks:
     pins: frozenset[Key] = frozenset()
     used: dict[Key, float] = field(default_factory=dict)
     """When each was last seen in use, POSIX seconds."""
+    unknown: str = ""
+    """Why the pins could not be read, and what to do; outside strings in it."""
 
     @classmethod
     def load(cls) -> Marks:
         """Of this user. Raises MarksError when the pins file is there and cannot be used."""
         return cls(frozenset(_read_pins(paths.pins_file())), _read_usage(paths.usage_file()))
 
+    @classmethod
+    def cautious(cls) -> Marks:
+        """Of this user, to look at things with: when the pins cannot be read, `unknown` says so and all are pinned."""
+        try:
+            return cls.load()
+        except MarksError as e:
+            return cls(used=_read_usage(paths.usage_file()), unknown=str(e))
+
     def apply(self, item: Item) -> Item:
         """The item with state PINNED if it is, and `last_used` the newer of its atime and our log."""
-        if item.key in self.pins:
+        if self.unknown or item.key in self.pins:
             item = item.with_states(PINNED)
         used = self.used.get(item.key)
         if used is not None and (item.last_used is None or used > item.last_used):
@@ -49,7 +59,7 @@ class Marks:
 
     def apply_scan(self, scan: Scan) -> Scan:
         """The scan with every item marked."""
-        if not self.pins and not self.used:
+        if not self.pins and not self.used and not self.unknown:
             return scan
         return replace(scan, roots=tuple(replace(r, items=tuple(self.apply(i) for i in r.items)) for r in scan.roots))
 

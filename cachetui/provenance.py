@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from cachetui import walk
@@ -21,6 +22,10 @@ RECORDS = ".cache/huggingface"
 _DOWNLOADS = f"{RECORDS}/download"
 _MAX_RECORD = 4096
 _MAX_FILES = 2000
+
+
+COPY_OF = "copy of"
+"""Label of the row that says so."""
 
 
 class Download(NamedTuple):
@@ -61,6 +66,24 @@ def match_provenance(scan: Scan) -> dict[tuple[str, str], str]:
         return {}
     holders = _holders(scan, wanted)
     return {key: found for key, kept in records.items() if (found := _origin(kept, holders))}
+
+
+def with_provenance(scan: Scan) -> Scan:
+    """The scan in which every downloaded folder says what it is a copy of, where that is proven (`Item.extra`)."""
+    found = match_provenance(scan)
+    places = {path for path, _ in found}
+    roots = []
+    for root in scan.roots:
+        if root.root.path not in places:
+            roots.append(root)
+            continue
+        items = []
+        for item in root.items:
+            rest = tuple(row for row in item.extra if row[0] != COPY_OF)
+            origin = found.get(item.key)
+            items.append(replace(item, extra=(*rest, (COPY_OF, origin))) if origin else item)
+        roots.append(replace(root, items=tuple(items)))
+    return replace(scan, roots=tuple(roots)) if found else scan
 
 
 def _is_download(item: Item) -> bool:

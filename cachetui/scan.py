@@ -10,6 +10,7 @@ from dataclasses import replace
 from cachetui.config import Where
 from cachetui.ledger import Scan
 from cachetui.model import Item, Problem, Reporter, Root, RootScan, Silent
+from cachetui.provenance import with_provenance
 from cachetui.store import all_stores, store_named
 
 
@@ -67,7 +68,7 @@ def scan_roots(
                 result = RootScan(root, problems=(trouble,), blind=(root.path,), complete=False)
             done.append(result)
             report.done(result)
-    return Scan(tuple(done), problems, all(r.complete for r in done))
+    return with_provenance(Scan(tuple(done), problems, all(r.complete for r in done)))
 
 
 def rescan(scan_: Scan, changed: Sequence[Item], roots: Sequence[str] = ()) -> Scan:
@@ -82,7 +83,7 @@ def rescan(scan_: Scan, changed: Sequence[Item], roots: Sequence[str] = ()) -> S
         mine = [i for i in changed if i.root == path]
         after = store_named(before.root.store).rescan(before, inodes - {(before.root.dev, before.root.ino)}, mine)
         scan_ = scan_.replaced(after)
-    return scan_
+    return with_provenance(scan_)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import click
 from cachetui.cli.help import CONTEXT, Verb
 from cachetui.config import ConfigError, Where
 from cachetui.ledger import Scan
-from cachetui.marks import Marks, MarksError
+from cachetui.marks import Marks
 from cachetui.model import Item, Root
 from cachetui.store import Selection
 from cachetui.text import safe, safe_block
@@ -121,7 +121,9 @@ def begin(where: Where, *, dry_run: bool = False, binary: bool = False) -> Sessi
     from cachetui.cli.progress import Reading
     from cachetui.scan import find_roots, scan_roots
 
-    marks = load_marks()
+    marks = Marks.cautious()
+    if marks.unknown:
+        say(safe(f"{marks.unknown}. Until then everything counts as pinned."))
     roots, problems = find_roots(where)
     recover(roots, dry_run=dry_run)
     with Reading(len(roots)) as reading:
@@ -148,14 +150,6 @@ def say_about_roots(session: Session) -> None:
     for r in session.scan.roots:
         for p in r.root.problems:
             say(safe(f"{r.root.origin}, {r.root.path}: {p.message}"))
-
-
-def load_marks() -> Marks:
-    """Pins and usage log."""
-    try:
-        return Marks.load()
-    except MarksError as e:
-        raise Failed(str(e)) from None
 
 
 def recover(roots: Sequence[Root], *, dry_run: bool = False) -> None:

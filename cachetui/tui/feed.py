@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from cachetui.config import Where
 from cachetui.ledger import Scan
-from cachetui.marks import Marks, MarksError
+from cachetui.marks import Marks
 from cachetui.model import Item, Problem, Root, RootScan, Stub
 from cachetui.plans.model import Recovery
 from cachetui.scan import collector_paused, find_roots, scan_roots
@@ -145,11 +145,10 @@ class Feed:
             self._batch.recovered += found
 
     def _load_marks(self) -> None:
-        try:
-            self._marks = Marks.load()
-        except MarksError as e:
+        self._marks = Marks.cautious()
+        if self._marks.unknown:
             with self._lock:
-                self._batch.problems.append(Problem("pins-unreadable", str(e)))
+                self._batch.problems.append(Problem("pins-unreadable", self._marks.unknown))
 
     def start(self, where: Where) -> None:
         """Read in a thread of its own."""

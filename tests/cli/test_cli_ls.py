@@ -268,11 +268,13 @@ def test_usage_errors_are_2_and_say_what_is_allowed(world: World, run: Run, args
     assert says in run("ls", *args, code=2).err
 
 
-def test_a_bad_configuration_or_pins_file_is_1_and_named(world: World, run: Run) -> None:
+def test_a_bad_configuration_is_1_and_a_bad_pins_file_is_said(world: World, run: Run) -> None:
     paths.config_file().parent.mkdir(parents=True)
     paths.config_file().write_text("binary_units = 3\n")
     assert str(paths.config_file()) in run("ls", code=1).err
     paths.config_file().unlink()
     paths.pins_file().parent.mkdir(parents=True, exist_ok=True)
     paths.pins_file().write_text("{")
-    assert str(paths.pins_file()) in run("ls", code=1).err
+    listed = run("ls", "--json")
+    assert str(paths.pins_file()) in listed.err
+    assert all("pinned" in item["states"] for item in listed.data["items"])

@@ -98,8 +98,14 @@ def test_a_pin_is_for_whole_items_that_exist(world: World, run: Run) -> None:
 def test_pins_that_cannot_be_read_stop_everything_that_could_delete(world: World, run: Run) -> None:
     run("pin", "hf:org/two")
     paths.pins_file().write_text('[{"root": "/x"')
-    for args in (["rm", "hf:org/two", "-y"], ["pin", "hf:org/plain"], ["unpin", "hf:org/two"], ["show", "hf:org/two"]):
+    for args in (["rm", "hf:org/two", "-y"], ["pin", "hf:org/plain"], ["unpin", "hf:org/two"]):
         assert str(paths.pins_file()) in run(*args, code=1).err
+    # Not even what was never pinned goes: what was protected is not known.
+    run("rm", "hf:org/plain", "-y", code=1)
+    run("rm", "--filter", "size>=0", "-y")
+    assert world.hub.repo("org/plain").path.is_dir()
+    shown = run("show", "hf:org/two", "--json")
+    assert "pinned" in shown.data["item"]["states"] and str(paths.pins_file()) in shown.err
     assert world.hub.repo("org/two").path.is_dir()
     assert paths.pins_file().read_text() == '[{"root": "/x"'
 

@@ -258,7 +258,10 @@ def test_a_download_carries_its_commit_and_is_matched_to_its_repo(home: Path) ->
     local_dir(home / "models" / "copy", files, commit, 4e9)
     found = scan(at(home))
     (item,) = [i for i in found.items if i.store == "dir"]
-    assert item.revisions[0].commit == commit and item.extra == (("downloaded from commit", commit),)
+    assert item.revisions[0].commit == commit and item.extra == (
+        ("downloaded from commit", commit),
+        ("copy of", f"hf:org/right@{commit}"),
+    )
     assert match_provenance(found) == {item.key: f"hf:org/right@{commit}"}
 
 

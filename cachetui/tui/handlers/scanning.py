@@ -94,7 +94,7 @@ def reread(main: MainScreen, changed: Sequence[Item], roots: Sequence[str] = ())
     places = [r for r in roots if r in known]
 
     def work() -> Batch:
-        after = Marks.load().apply_scan(rescan_items(before, mine, places))
+        after = Marks.cautious().apply_scan(rescan_items(before, mine, places))
         allocated = {r.root.path: r.allocated for r in after.roots}
         return Batch(scan=after, figures=figures_of(after), disks=disks_of([r.root for r in after.roots], allocated))
 
