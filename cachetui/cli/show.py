@@ -81,9 +81,8 @@ def _print_json(session: Session, selection: Selection, users: Users) -> None:
         for h in session.scan.ledger.shared_with(item)
     ]
     row["extra"] = {data.plain(k): data.plain(v) for k, v in item.extra}
-    data.emit(
-        {"target": target_of(selection), "item": row, "problems": [data.problem(p) for p in users.problems]},
-    )
+    row["problems"] += [data.problem(p) for p in users.problems]
+    data.emit({"target": target_of(selection), **row})
 
 
 def _print(session: Session, selection: Selection, users: Users, all_files: bool) -> None:

@@ -72,14 +72,11 @@ LS = {
 SHOW = {
     "schema": int,
     "target": str,
-    "item": {
-        **ITEM,
-        "in_use": [USER],
-        "revisions": [{**REVISION, "files": [FILE]}],
-        "shared_with": [{"id": str, "root": str, "size": BYTES}],
-        "extra": {},
-    },
-    "problems": [PROBLEM],
+    **ITEM,
+    "in_use": [USER],
+    "revisions": [{**REVISION, "files": [FILE]}],
+    "shared_with": [{"id": str, "root": str, "size": BYTES}],
+    "extra": {},
 }
 STEP = {"path": str, "phase": str, "type": str, "entries": int, "size": BYTES, "allocated": BYTES, "frees": BYTES}
 PLAN = {

@@ -67,7 +67,7 @@ def test_a_roots_allocated_is_what_du_says(world: World, run: Run) -> None:
 def test_the_id_shown_is_a_target(world: World, run: Run) -> None:
     for item in run("ls", "--json").data["items"]:
         shown = run("show", item["id"], "--root", item["root"], "--json").data
-        assert shown["item"]["id"] == item["id"]
+        assert shown["id"] == item["id"]
 
 
 def test_list_is_ls(world: World, run: Run) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ class Terminal:
     def __init__(self, *args: str, **env: str) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell starts what runs in its background without it
             os.execvpe(
                 sys.executable,
                 [sys.executable, "-m", "cachetui", *args],
@@ -225,6 +227,7 @@ def test_interrupted_is_130(world: World, key: str) -> None:
 def test_interrupted_by_a_signal_is_130(home: Path) -> None:
     code = (
         "import os, signal, sys\nimport cachetui.scan\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "cachetui.scan.find_roots = lambda where: os.kill(os.getpid(), signal.SIGINT)\n"
         "from cachetui.cli import main\nsys.argv = ['cachetui', 'ls']\nmain()\n"
     )
@@ -276,11 +279,11 @@ def test_hostile_names_reach_no_terminal_and_every_id_works(hostile: list[str], 
     for item in found:
         shown = run("show", item["id"], "--root", item["root"], "--json").data
         fits(shown, SHOW)
-        assert shown["item"]["id"] == item["id"]
+        assert shown["id"] == item["id"]
     lossy = [i for i in found if "path_bytes" in i]
     assert len(lossy) >= len(RAW)
     for shown_id in run("ls", "-q").out.splitlines():
-        assert run("show", shown_id, "--json").data["item"]["id"]
+        assert run("show", shown_id, "--json").data["id"]
 
 
 def test_hostile_names_in_every_verb(hostile: list[str], world: World, run: Run) -> None:

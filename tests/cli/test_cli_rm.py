@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,10 @@ def test_json_of_a_deletion(world: World, run: Run) -> None:
 
 def test_a_revision_and_a_file_go_alone(world: World, run: Run) -> None:
     run("rm", f"{TWO}@{world.old[:8]}", "-y")
-    shown = run("show", TWO, "--json").data["item"]["revisions"]
+    shown = run("show", TWO, "--json").data["revisions"]
     assert [r["commit"] for r in shown] == [world.main]
     run("rm", f"{TWO}:q4.gguf", "-y")
-    [shown] = run("show", TWO, "--json").data["item"]["revisions"]
+    [shown] = run("show", TWO, "--json").data["revisions"]
     assert [f["path"] for f in shown["files"] if f["blob"]] == ["config.json"]
     assert not list(world.hub.repo("org/two").path.glob("snapshots/*/q4.gguf"))
 
@@ -266,7 +267,7 @@ def test_a_killed_deletion_is_put_right_by_the_next_start_which_says_so(world: W
         "    return result\n"
         "Fs._call = die\ncli.main(['rm', 'ollama:llama3.2:3b', 'ollama:llama3.2', '-y'])\n"
     )
-    killed = subprocess.run(["python", "-c", code], capture_output=True, check=False)
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert killed.returncode == 9
     assert "pending: " in run("rm", PLAIN, "--dry-run").err
     assert run("ls", "--json").err.startswith(("reverted: ", "finished: "))

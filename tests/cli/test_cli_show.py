@@ -18,10 +18,8 @@ def test_show_has_its_shape_and_tells_who_shares(world: World, run: Run) -> None
     data = run("show", "hf:org/shared-a", "--json").data
     fits(data, SHOW)
     assert data["target"] == "hf:org/shared-a"
-    assert data["item"]["shared_with"] == [
-        {"id": "hf:org/shared-b", "root": str(world.hub.path), "size": data["item"]["shared"]}
-    ]
-    [revision] = data["item"]["revisions"]
+    assert data["shared_with"] == [{"id": "hf:org/shared-b", "root": str(world.hub.path), "size": data["shared"]}]
+    [revision] = data["revisions"]
     files = {f["path"]: f for f in revision["files"]}
     assert files["model.bin"]["size"] == 20_000
     assert files["model.bin"]["blob"].startswith("blobs/")
@@ -36,7 +34,7 @@ def test_every_kind_has_the_shape(world: World, run: Run, target: str) -> None:
 
 
 def test_what_is_missing_is_marked(world: World, run: Run) -> None:
-    data = run("show", "hf:org/broken", "--json").data["item"]
+    data = run("show", "hf:org/broken", "--json").data
     bad = [f for r in data["revisions"] for f in r["files"] if f["problem"]]
     assert [f["path"] for f in bad] == ["model.bin"]
     assert bad[0]["blob"] is None
@@ -48,23 +46,23 @@ def test_what_is_missing_is_marked(world: World, run: Run) -> None:
 def test_a_revision_or_a_file_shows_only_that(world: World, run: Run) -> None:
     data = run("show", f"hf:org/two@{world.old[:7]}", "--json").data
     assert data["target"] == f"hf:org/two@{world.old}"
-    assert [r["commit"] for r in data["item"]["revisions"]] == [world.old]
+    assert [r["commit"] for r in data["revisions"]] == [world.old]
     data = run("show", "hf:org/two:q4.gguf", "--json").data
-    assert [[f["path"] for f in r["files"]] for r in data["item"]["revisions"]] == [["q4.gguf"]]
+    assert [[f["path"] for f in r["files"]] for r in data["revisions"]] == [["q4.gguf"]]
 
 
 @pytest.mark.parametrize("spelling", ["model/org/two", "org/two", "hf://org/two", "hf:ORG/Two", "PATH", "RELATIVE"])
 def test_spellings(world: World, run: Run, spelling: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(world.hub.path)
     target = {"PATH": str(world.hub.repo("org/two").path), "RELATIVE": "./models--org--two"}.get(spelling, spelling)
-    assert run("show", target, "--json").data["item"]["id"] == "hf:org/two"
+    assert run("show", target, "--json").data["id"] == "hf:org/two"
 
 
 def test_long_lists_are_cut_for_people_only(world: World, run: Run) -> None:
     world.hub.repo("org/many").revision({f"f{n:03}": b"%d" % n for n in range(60)})
     assert "and 20 files more" in run("show", "hf:org/many").out
     assert "f059" in run("show", "hf:org/many", "--files").out
-    assert len(run("show", "hf:org/many", "--json").data["item"]["revisions"][0]["files"]) == 60
+    assert len(run("show", "hf:org/many", "--json").data["revisions"][0]["files"]) == 60
 
 
 def test_nothing_of_that_name_is_1_and_offers_what_is_near(world: World, run: Run) -> None:
@@ -79,7 +77,7 @@ def test_pin_and_unpin(world: World, run: Run) -> None:
     fits(data, PINS)
     assert data["changed"] == 1
     assert run("ls", "-q", "--filter", "state=pinned").out.split() == ["hf:org/two"]
-    shown = run("show", "hf:org/two", "--json").data["item"]
+    shown = run("show", "hf:org/two", "--json").data
     assert (shown["pinned"], shown["states"]) == (True, ["pinned"])
     assert "already pinned" in run("pin", "hf:org/two", "hf:org/two").out
     assert "would be not pinned" in run("unpin", "hf:org/two", "--dry-run").out
@@ -105,7 +103,7 @@ def test_pins_that_cannot_be_read_stop_everything_that_could_delete(world: World
     run("rm", "--filter", "size>=0", "-y")
     assert world.hub.repo("org/plain").path.is_dir()
     shown = run("show", "hf:org/two", "--json")
-    assert "pinned" in shown.data["item"]["states"] and str(paths.pins_file()) in shown.err
+    assert "pinned" in shown.data["states"] and str(paths.pins_file()) in shown.err
     assert world.hub.repo("org/two").path.is_dir()
     assert paths.pins_file().read_text() == '[{"root": "/x"'
 
