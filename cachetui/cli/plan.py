@@ -42,6 +42,7 @@ def _item_data(i: PlannedItem) -> Json:
         "refused": plain(i.refused) or None,
         "via_server": i.via_server or None,
         "frees": i.frees,
+        "in_use": [{"pid": u.pid or None, "name": plain(u.name), "how": u.how} for u in i.users],
         "goes": [_step_data(s) for s in i.steps],
         "stays": [{**path_fields(s.path), "size": s.size, "needed_by": [plain(h) for h in s.holders]} for s in i.stays],
         "cautions": [{"code": c.code, "message": plain(c.message)} for c in i.cautions],

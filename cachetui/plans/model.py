@@ -7,9 +7,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cachetui.store import Selection
+
+if TYPE_CHECKING:  # psutil, which it needs, is imported when somebody asks who uses what
+    from cachetui.inuse import User
 
 # Reasons to ask again, beyond the plan itself (I8). Values of `Caution.code`.
 IN_USE, LOCKED, YOUNG, UNCHECKED, PERMANENT, NO_UNDO, SERVER = (
@@ -84,6 +87,8 @@ class PlannedItem:
     steps: tuple[Step, ...] = ()
     stays: tuple[Stay, ...] = ()
     cautions: tuple[Caution, ...] = ()
+    users: tuple[User, ...] = ()
+    """Processes that have its files open or mapped."""
     refused: str = ""
     """Why nothing of it will be touched; empty when it will."""
     via_server: str = ""

@@ -10,6 +10,7 @@ from cachetui import fs as fs_module
 from cachetui import inuse
 from cachetui.config import Where
 from cachetui.fs import open_dir
+from cachetui.inuse import Unchecked
 from cachetui.ledger import Scan
 from cachetui.model import Item, Root
 from cachetui.ollama_server import Kind, Server, probe
@@ -91,7 +92,15 @@ def _item(
     if permanent:
         asks = (*asks, Caution(PERMANENT, "it cannot be brought back"))
     url = server.url if through and server is not None else ""
-    return PlannedItem(draft_.selection, draft_.target, tuple(found.steps), tuple(found.stays), asks, "", url)
+    return PlannedItem(
+        draft_.selection,
+        draft_.target,
+        tuple(found.steps),
+        tuple(found.stays),
+        asks,
+        tuple(u for u in users.get(item.key, ()) if u != Unchecked),
+        via_server=url,
+    )
 
 
 def _ask_once(items: tuple[PlannedItem, ...]) -> tuple[PlannedItem, ...]:

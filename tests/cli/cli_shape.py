@@ -86,7 +86,8 @@ PLAN = {
     "items": [
         {
             "target": str, "id": str, "store": str, "root": str, "refused": (str, None), "via_server": (str, None),
-            "frees": BYTES, "goes": [STEP], "stays": [{"path": str, "size": BYTES, "needed_by": [str]}],
+            "frees": BYTES, "in_use": [USER], "goes": [STEP],
+            "stays": [{"path": str, "size": BYTES, "needed_by": [str]}],
             "cautions": [{"code": str, "message": str}],
         }
     ],

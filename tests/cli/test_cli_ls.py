@@ -168,6 +168,10 @@ def test_in_use_names_the_process_and_is_remembered(world: World, run: Run) -> N
         assert pid in [u["pid"] for u in items["hf:org/two"]["in_use"]]
         assert items["hf:org/two"]["states"] == ["in-use"]
         assert items["hf:org/plain"]["in_use"] == []
+        plan = run("rm", "hf:org/two", "hf:org/plain", "--dry-run", "--json").data["plan"]
+        two, plain = plan["items"]
+        assert pid in [u["pid"] for u in two["in_use"]] and [c["code"] for c in two["cautions"]] == ["in-use"]
+        assert plain["in_use"] == []
         assert f"({pid})" in run("ls", "--in-use").out
     assert "in_use" not in by_id(run("ls", "--json").data)["hf:org/two"]
     assert '"hf:org/two"' in paths.usage_file().read_text()
