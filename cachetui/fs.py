@@ -63,11 +63,13 @@ class Fs:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         return self._call("create", os.open, name, flags, mode, dir_fd=parent)
 
-    def write_at(self, fd: int, data: bytes, offset: int) -> None:
-        """Write all of `data` at `offset`; short writes are continued."""
+    def write_at(self, fd: int, data: bytes | memoryview, offset: int) -> None:
+        """Write all of `data` at `offset`; short writes are continued. Raises OSError."""
         view = memoryview(data)
         while view:
             written = self._call("pwrite", os.pwrite, fd, view, offset)
+            if written == 0:
+                raise OSError(errno.EIO, "the system writes nothing and does not say why")
             view = view[written:]
             offset += written
 
@@ -132,6 +134,18 @@ class Fs:
     def chmod(self, fd: int, mode: int) -> None:
         """Set the mode of an open file or folder."""
         self._call("fchmod", os.fchmod, fd, mode)
+
+    def times(self, parent: int, name: str, atime_ns: int, mtime_ns: int) -> None:
+        """Set the times of a file, folder or link (of the link itself)."""
+        self._call("utime", os.utime, name, ns=(atime_ns, mtime_ns), dir_fd=parent, follow_symlinks=False)
+
+    def owner(self, parent: int, name: str, uid: int, gid: int) -> None:
+        """Give a file, folder or link (the link itself) to another user and group."""
+        self._call("chown", os.chown, name, uid, gid, dir_fd=parent, follow_symlinks=False)
+
+    def attribute(self, fd: int, name: str, value: bytes) -> None:
+        """Set an extended attribute of an open file or folder."""
+        self._call("setxattr", os.setxattr, fd, name, value)
 
     def make_path(self, path: str) -> None:
         """Create a folder of the program's own, and what is missing above it. It may exist."""
