@@ -7,16 +7,15 @@ is. The usage log is a help: what cannot be read of it is skipped.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cachetui import paths
-from cachetui.fs import DISK, Fs, open_dir
+from cachetui.fs import DISK, Fs
 from cachetui.ledger import Scan
 from cachetui.model import PINNED, Item
+from cachetui.ownfile import OwnFile
 
 Key = tuple[str, str]
 
@@ -77,7 +76,7 @@ def unpin(items: Iterable[Item], *, fs: Fs = DISK) -> Marks:
 def record_use(items: Iterable[Item], when: float, *, fs: Fs = DISK) -> None:
     """Remember that these were seen in use. Raises OSError; callers for whom it is a side matter let it pass."""
     file = paths.usage_file()
-    with _Folder(file, fs) as folder:
+    with OwnFile(file, fs) as folder:
         used = _read_usage(file)
         for item in items:
             used[item.key] = max(when, used.get(item.key, when))
@@ -88,7 +87,7 @@ def record_use(items: Iterable[Item], when: float, *, fs: Fs = DISK) -> None:
 def _change_pins(add: set[Key], remove: set[Key], fs: Fs) -> Marks:
     file = paths.pins_file()
     try:
-        with _Folder(file, fs) as folder:
+        with OwnFile(file, fs) as folder:
             before = _read_pins(file)
             pins = [key for key in before if key not in remove]
             pins += sorted(add - set(before))
@@ -135,66 +134,3 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a string was expected, not {value!r}")
     return value
-
-
-class _Folder:
-    """The folder of one of our files, made where missing and locked against other writers meanwhile."""
-
-    def __init__(self, file: Path, fs: Fs) -> None:
-        self._file = file
-        self._fs = fs
-        self._fd = -1
-
-    def __enter__(self) -> _Folder:
-        missing: list[str] = []
-        folder = self._file.parent
-        while not folder.exists() and folder != folder.parent:
-            missing.insert(0, folder.name)
-            folder = folder.parent
-        self._fd = open_dir(os.path.realpath(folder))
-        try:
-            for name in missing:
-                self._step_into(name)
-            _lock(self._fd)
-        except BaseException:
-            os.close(self._fd)
-            raise
-        return self
-
-    def _step_into(self, name: str) -> None:
-        try:
-            self._fs.mkdir(self._fd, name)
-        except FileExistsError:  # another instance was quicker
-            pass
-        inner = open_dir(name, self._fd)
-        os.close(self._fd)
-        self._fd = inner
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-
-    def write(self, text: str) -> None:
-        """Replace the file: the old content or the new is there at any instant."""
-        fs, name = self._fs, self._file.name
-        temporary = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
-        fd = fs.create(self._fd, temporary)
-        try:
-            try:
-                fs.write_at(fd, text.encode(), 0)
-                fs.fsync(fd)
-            finally:
-                os.close(fd)
-            fs.replace(self._fd, temporary, self._fd, name)
-        except OSError:
-            with suppress(OSError):
-                fs.unlink(self._fd, temporary)
-            raise
-        fs.fsync(self._fd)
-
-
-def _lock(fd: int) -> None:
-    try:
-        import fcntl
-    except ImportError:
-        return
-    fcntl.flock(fd, fcntl.LOCK_EX)
