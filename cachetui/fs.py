@@ -13,28 +13,31 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
-_AT_FDCWD = -100
-_RENAME_NOREPLACE = 1
-_RENAME_EXCHANGE = 2
+_NO_REPLACE, _EXCHANGE = (4, 2) if sys.platform == "darwin" else (1, 2)
+"""renameat2(2): RENAME_NOREPLACE, RENAME_EXCHANGE; renameatx_np(2) of macOS: RENAME_EXCL, RENAME_SWAP."""
+UNABLE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""How a system or file system says that it has no such rename."""
 
 HAS_DIR_FD = os.open in os.supports_dir_fd and os.rename in os.supports_dir_fd
 DIRECTORY = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 def _find_renameat2() -> Callable[..., int] | None:
-    if not sys.platform.startswith("linux"):
+    """The call that renames with flags: Linux and macOS have one, of the same form."""
+    name = {"linux": "renameat2", "darwin": "renameatx_np"}.get(sys.platform)
+    if name is None:
         return None
     try:
-        function = ctypes.CDLL(None, use_errno=True).renameat2
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
     except (OSError, AttributeError):
         return None
     function.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
     function.restype = ctypes.c_int
-    return function
+    return cast("Callable[..., int]", function)
 
 
 _renameat2 = _find_renameat2()
@@ -86,16 +89,16 @@ class Fs:
                 raise
 
     def rename(self, src_fd: int, src: str, dst_fd: int, dst: str) -> None:
-        """Rename, never over something that exists: raises FileExistsError instead (RENAME_NOREPLACE on Linux).
+        """Rename, never over something that exists: raises FileExistsError instead (RENAME_NOREPLACE, RENAME_EXCL).
 
         Where the system has no such call the check and the rename are two steps: callers hold the root's lock.
         """
         if _renameat2 is not None:
             try:
-                self._call("rename", _renameat2_call, src_fd, src, dst_fd, dst, _RENAME_NOREPLACE)
+                self._call("rename", _renameat2_call, src_fd, src, dst_fd, dst, _NO_REPLACE)
                 return
             except OSError as e:
-                if e.errno not in (errno.EINVAL, errno.ENOSYS):
+                if e.errno not in UNABLE:
                     raise
         try:
             os.stat(dst, dir_fd=dst_fd, follow_symlinks=False)
@@ -110,10 +113,10 @@ class Fs:
         self._call("replace", os.rename, src, dst, src_dir_fd=src_fd, dst_dir_fd=dst_fd)
 
     def exchange(self, a_fd: int, a: str, b_fd: int, b: str) -> None:
-        """Swap two names atomically. Raises OSError(ENOSYS) where the system cannot."""
+        """Swap two names atomically. Raises OSError (UNABLE) where the system or file system cannot."""
         if _renameat2 is None:
             raise OSError(errno.ENOSYS, "this system cannot exchange two names")
-        self._call("exchange", _renameat2_call, a_fd, a, b_fd, b, _RENAME_EXCHANGE)
+        self._call("exchange", _renameat2_call, a_fd, a, b_fd, b, _EXCHANGE)
 
     def link(self, src_fd: int, src: str, dst_fd: int, dst: str) -> None:
         """Give an inode a second name (a symlink itself is linked, never followed)."""

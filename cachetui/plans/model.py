@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cachetui.store import Selection
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # psutil, which it needs, is imported when somebody asks who 
 IN_USE, LOCKED, YOUNG, UNCHECKED, PERMANENT, NO_UNDO, SERVER = (
     "in-use", "locked", "young", "unchecked", "permanent", "no-undo", "server",
 )  # fmt: skip
+
+
+ROOT = "."
+"""`Step.path` of a root as a whole."""
 
 
 class Phase(StrEnum):
@@ -34,9 +38,23 @@ class Identity:
     dev: int
     ino: int
     type: str
-    """file, dir, link or other."""
+    """file, dir, link or other; none where nothing is there, and a replacement comes."""
     size: int
     mtime_ns: int
+
+
+NOTHING = Identity(0, 0, "none", 0, 0)
+"""`Step.was` of a name that does not exist yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What stands in the place of a name from the moment that it goes."""
+
+    kind: Literal["link", "tree"]
+    target: str
+    """link: the text of the symbolic link, an absolute path. tree: absolute path of a folder or file that was staged
+    inside the trash folder (in `incoming/`), complete and durable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +62,7 @@ class Step:
     """One name that goes, by one rename."""
 
     path: str
-    """Relative to the root."""
+    """Relative to the root; ROOT where the root folder itself is exchanged with a link."""
     phase: Phase
     was: Identity
     entries: int
@@ -57,6 +75,8 @@ class Step:
     """Blocks that come back when it is gone for good: inodes of which no name is left anywhere."""
     needs: tuple[tuple[str, str], ...] = ()
     """Keys of items that must be gone before this may go: shared content goes with its last holder."""
+    replacement: Replacement | None = None
+    """What it is exchanged with, atomically; None where nothing takes its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +164,11 @@ class Plan:
     def frees_now(self) -> int:
         """Blocks that come back at once: nothing while it only moves to the trash."""
         return sum(i.frees for i in self.accepted if self.permanent or any(c.code == NO_UNDO for c in i.cautions))
+
+    @property
+    def swaps(self) -> bool:
+        """True when something else takes the place of what goes."""
+        return any(s.replacement is not None for i in self.items for s in i.steps)
 
     @property
     def cautions(self) -> frozenset[str]:
@@ -239,6 +264,8 @@ class TrashEntry:
     items: tuple[TrashedItem, ...]
     by: str = ""
     """user@host."""
+    verb: str = "delete"
+    """What was done: delete, or archive, restore, relink, move ... where something else took its place."""
 
     @property
     def frees(self) -> int:
