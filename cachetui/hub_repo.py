@@ -74,12 +74,12 @@ class Repo:
     def read(self, top: Folder) -> None:
         """Everything below the repo's open folder. Never raises for what is on disk."""
         self.overhead += walk.allocated(top.stat)
-        readers = {
+        readers: dict[str, _Reader] = {
             "blobs": self._blobs,
             "snapshots": self._snapshots,
             "refs": self._refs,
-            "trees": self._trees,
-            ".no_exist": self._markers,
+            "trees": partial(self._small_files, self.trees, "", 0),
+            ".no_exist": partial(self._small_files, set(), "", 0),
         }
         found: dict[str, bool] = {}
         try:
@@ -130,10 +130,12 @@ class Repo:
         else:
             self.overhead += self.ground.weigh(st)
         if expected:
-            self.damaged = True
-            self.whole = False
-            what = "a link" if stat.S_ISLNK(st.st_mode) else "a file"
-            self._problem("not-a-folder", f"{entry.name} is {what} where a folder should be", path)
+            self._no_folder(st, path, f"where {entry.name}, a folder, should be")
+
+    def _no_folder(self, st: os.stat_result, path: str, where: str) -> None:
+        self.damaged = True
+        self.whole = False  # a link may lead to what names any blob
+        self._problem("not-a-folder", f"{'a link' if stat.S_ISLNK(st.st_mode) else 'a file'} {where}", path)
 
     def _content(self, path: str, st: os.stat_result) -> int:
         self._add(walk.blob(path, st))
@@ -262,10 +264,7 @@ class Repo:
                 else:
                     self.strays.add(self._content(below, st))
                 if entry.name not in hub_layout.IGNORED:
-                    self.damaged = True
-                    self.whole = False  # a linked snapshot may name any blob
-                    what = "a link" if stat.S_ISLNK(st.st_mode) else "a file"
-                    self._problem("not-a-folder", f"{what} where a revision's folder should be", below)
+                    self._no_folder(st, below, "where a revision's folder should be")
         for name in sorted(inner):
             snapshot = Snapshot(name if not name.startswith("~") else f"./{name}", f"{path}/{name}", 0.0)
             self._enter(folder, name, partial(self._snapshot, snapshot, "", 0), snapshot.path)
@@ -352,7 +351,7 @@ class Repo:
             self.overhead += self.ground.weigh(st)
             snapshot.odd.setdefault("special-file", []).append(name)
 
-    def _small_files(self, found: list[str], prefix: str, depth: int, folder: Folder, path: str) -> None:
+    def _small_files(self, found: set[str], prefix: str, depth: int, folder: Folder, path: str) -> None:
         """Counts a folder of bookkeeping; `found` gets the names of what is in it and no folder."""
         inner: list[str] = []
         with folder.listing() as entries:
@@ -362,7 +361,7 @@ class Repo:
                     continue
                 try:
                     self.overhead += self.ground.weigh(folder.lstat(entry))
-                    found.append(prefix + entry.name)
+                    found.add(prefix + entry.name)
                 except FileNotFoundError:
                     continue
         for name in inner:
@@ -377,18 +376,10 @@ class Repo:
         self.whole = False
         self.ground.blind.append(path)
 
-    def _markers(self, folder: Folder, path: str) -> None:
-        self._small_files([], "", 0, folder, path)
-
-    def _trees(self, folder: Folder, path: str) -> None:
-        found: list[str] = []
-        self._small_files(found, "", 0, folder, path)
-        self.trees.update(found)
-
     def _refs(self, folder: Folder, path: str) -> None:
-        found: list[str] = []
+        found: set[str] = set()
         self._small_files(found, "", 0, folder, path)
-        for name in found:
+        for name in sorted(found):
             base = name.rpartition("/")[2]
             if base in hub_layout.IGNORED or hub_layout.REF_LITTER.fullmatch(base):
                 continue
