@@ -26,7 +26,8 @@ TEXTS = ("type", "refs", "state", "store", "quant", "format", "family", "name", 
 KEYS = NUMBERS + AGES + TEXTS
 _ALIASES = {"kind": "type", "states": "state", "quantization": "quant", "last-used": "accessed", "used": "accessed"}
 _STATES = (
-    "ok", "partial", "damaged", "orphan", "pinned", "archived", "offline", "in-use", "read-only", "not-yours",
+    "ok", "partial", "damaged", "orphan", "pinned", "archived", "offline", "foreign", "in-use", "read-only",
+    "not-yours",
 )  # fmt: skip
 
 _TERM = re.compile(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from cachetui.model import Blob, Item, Problem, RootScan
+from cachetui.model import Blob, Item, OfflineArchive, Problem, RootScan
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Scan:
     roots: tuple[RootScan, ...] = ()
     problems: tuple[Problem, ...] = ()
     complete: bool = True
+    offline: tuple[OfflineArchive, ...] = ()
+    """Archives of this machine that are not there now."""
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
@@ -114,8 +116,8 @@ class Ledger:
         return {n for item in items if (n := self._position.get(item.key)) is not None}
 
     def own(self, item: Item) -> int:
-        """Apparent bytes of the item that nobody else holds."""
-        return item.size - self.shared(item)
+        """Apparent bytes of the item that lie here and that nobody else holds."""
+        return max(item.size - item.away - self.shared(item), 0)
 
     def shared(self, item: Item) -> int:
         """Apparent bytes of the item that somebody else holds too."""

@@ -21,13 +21,19 @@ from typing import NamedTuple, Protocol
 
 # States an item can be in. An item with no other state is "ok".
 OK, PARTIAL, DAMAGED, ORPHAN, PINNED = "ok", "partial", "damaged", "orphan", "pinned"
-ARCHIVED, OFFLINE, IN_USE, READ_ONLY, FOREIGN_OWNER = (
+ARCHIVED, OFFLINE, FOREIGN, IN_USE, READ_ONLY, FOREIGN_OWNER = (
     "archived",
     "offline",
+    "foreign",
     "in-use",
     "read-only",
     "not-yours",
 )
+"""`archived`: lies elsewhere and is there; `offline`: lies elsewhere and is not there now; `foreign`: lies in an
+archive, and nothing on this machine links to it."""
+
+LIES_IN = "lies in"
+"""Label of the row (`Item.extra`) that says where an archived or offline item really is: an absolute path."""
 
 # Pseudo revisions: parts of a repo that no snapshot names. "~" cannot occur in a git ref.
 ORPHANS, PARTIALS, LITTER = "~orphan", "~partial", "~litter"
@@ -158,6 +164,8 @@ class Item:
     """Blocks of everything that belongs to it, shared content and folders included."""
     extra: tuple[tuple[str, str], ...] = ()
     """Rows for the details pane that only this store knows: (label, value)."""
+    away: int = 0
+    """Of `size`: bytes that lie elsewhere, behind links. They are counted where they lie."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -185,6 +193,10 @@ class Item:
                     allocated += b.allocated
         return replace(self, size=size, allocated=allocated + self.overhead)
 
+    def with_away(self, size: int) -> Item:
+        """The same item of which all `size` bytes lie elsewhere."""
+        return replace(self, size=size, away=size, allocated=self.overhead + sum(b.allocated for b in self.content))
+
     def with_states(self, *more: str) -> Item:
         """The same item with these states added; `ok` goes when any other is there."""
         states = [s for s in self.states if s != OK]
@@ -209,6 +221,10 @@ class Root:
     group: str = ""
     """Heading it stands under in the tree when that is not the store's title, e.g. `Projects`."""
     problems: tuple[Problem, ...] = ()
+    archive: str = ""
+    """Id of the archive it is a part of; empty for most."""
+    offline: bool = False
+    """It lies on a drive that is not there now: known of, but nothing in it can be read."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +243,8 @@ class RootScan:
     reflinks: bool = False
     """The file system can share extents between files, so what frees says is an upper bound."""
     complete: bool = True
+    away: int = 0
+    """Apparent bytes of content that its items name and that lies elsewhere, each blob once."""
 
     @cached_property
     def allocated(self) -> int:
@@ -236,7 +254,7 @@ class RootScan:
     @cached_property
     def size(self) -> int:
         """Apparent bytes of the root's content, each blob once."""
-        return sum(b.size for b in self._distinct())
+        return sum(b.size for b in self._distinct()) - self.away
 
     def _distinct(self) -> Iterator[Blob]:
         linked = any(item.links for item in self.items)
@@ -248,6 +266,22 @@ class RootScan:
                         continue
                     seen.add((b.dev, b.ino))
                 yield b
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineArchive:
+    """An archive that this machine knows and that is not there now."""
+
+    id: str
+    label: str
+    """Of its file system, else the last name of the folder."""
+    path: str
+    """Where it was last seen."""
+    seen: float
+    """POSIX seconds."""
+    size: int
+    """Apparent bytes of all that was archived there."""
+    items: int
 
 
 class Reporter(Protocol):
