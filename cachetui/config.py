@@ -23,6 +23,8 @@ class Config:
     """Folders to look at besides the defaults (like --cache-dir)."""
     search_roots: tuple[str, ...] = ()
     """Folders below which project-local caches (`model_cache`, `.mlx_cache`, HF_CACHE_DIR in .env) are looked for."""
+    archives: tuple[str, ...] = ()
+    """Folders that are archives, for drives on which they lie deeper than is looked by itself."""
     binary_units: bool = False
     """Sizes in GiB instead of GB."""
     theme: str = ""
@@ -39,7 +41,7 @@ def load(path: Path | None = None) -> Config:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
         raise ConfigError(f"{file}: {e}; correct it or move it away") from e
     lists = {}
-    for key in ("cache_dirs", "search_roots"):
+    for key in ("cache_dirs", "search_roots", "archives"):
         value = data.pop(key, [])
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
             raise ConfigError(f'{file}: {key} must be a list of folders, e.g. {key} = ["~/projects"]')
@@ -49,9 +51,9 @@ def load(path: Path | None = None) -> Config:
         raise ConfigError(f"{file}: binary_units must be true or false, theme a name in quotes")
     if data:
         raise ConfigError(
-            f"{file}: unknown key {next(iter(data))!r}; known: cache_dirs, search_roots, binary_units, theme"
+            f"{file}: unknown key {next(iter(data))!r}; known: cache_dirs, search_roots, archives, binary_units, theme"
         )
-    return Config(lists["cache_dirs"], lists["search_roots"], binary, theme)
+    return Config(lists["cache_dirs"], lists["search_roots"], lists["archives"], binary, theme)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,13 @@ class OwnFile:
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
 
-    def write(self, text: str) -> None:
-        """Replace the file: the old content or the new is there at any instant."""
+    def write(self, text: str, mode: int = 0o600) -> None:
+        """Replace the file: the old content or the new is there at any instant. What a killed writer left goes."""
         fs, name = self._fs, self._file.name
-        temporary = f".{name}.{os.getpid()}.{os.urandom(4).hex()}"
-        fd = fs.create(self._fd, temporary)
+        temporary = f".{name}.new"
+        with suppress(FileNotFoundError):
+            fs.unlink(self._fd, temporary)
+        fd = fs.create(self._fd, temporary, mode)
         try:
             try:
                 fs.write_at(fd, text.encode(), 0)

@@ -32,3 +32,13 @@ def history_file() -> Path:
 def fallback_journal_dir() -> Path:
     """Where the journal goes when the root's own file system has no room for it."""
     return platformdirs.user_state_path(_NAME) / "journal"
+
+
+def archives_file() -> Path:
+    """archives.json: which archives this machine knows, where they were last seen and what lies in them."""
+    return platformdirs.user_state_path(_NAME) / "archives.json"
+
+
+def verified_file() -> Path:
+    """verified.sqlite: hashes of files as they were, so that verifying again reads only what changed."""
+    return platformdirs.user_cache_path(_NAME) / "verified.sqlite"
