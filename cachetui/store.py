@@ -17,6 +17,7 @@ from pkgutil import iter_modules
 from typing import ClassVar
 
 from cachetui.config import Where
+from cachetui.expected import Expected, plain_files
 from cachetui.ledger import Ledger
 from cachetui.model import Blob, Item, Problem, Reporter, Root, RootScan, Silent, Stub
 
@@ -87,6 +88,13 @@ class Store(ABC):
     @abstractmethod
     def removal(self, selection: Selection, ledger: Ledger, selected: set[int]) -> Removal:
         """What removing takes. `selected`: ledger positions of all whole items that go in the same plan."""
+
+    def expected(self, item: Item) -> Expected:
+        """What the item's content ought to be (hashes, sizes, what is missing), by what lies on disk. Never raises.
+
+        A store that knows no hashes gives the files as they are: then only their structure can be checked.
+        """
+        return plain_files(item, item.root)
 
 
 @cache

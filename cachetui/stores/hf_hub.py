@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from cachetui import hub_layout
+from cachetui import hub_expected, hub_layout
 from cachetui.config import Where
+from cachetui.expected import Expected
 from cachetui.hub_removal import removal
 from cachetui.hub_scan import TWINS, item_id, scan_hub
 from cachetui.ledger import Ledger
@@ -110,6 +111,10 @@ class HuggingFaceHub(Store):
     def removal(self, selection: Selection, ledger: Ledger, selected: set[int]) -> Removal:
         """References first: the folder, or snapshots, refs and listings; blobs that nothing else names last."""
         return removal(selection, ledger, selected)
+
+    def expected(self, item: Item) -> Expected:
+        """Names of blobs are hashes; listings know sizes, what is missing, and files that are no links."""
+        return hub_expected.expected(item)
 
 
 def _root(path: str, origin: str, given: str, *problems: Problem) -> Iterator[Root]:

@@ -6,10 +6,11 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 
-from cachetui import loose, walk
+from cachetui import loose, loose_expected, walk
 from cachetui.config import Where
+from cachetui.expected import Expected
 from cachetui.ledger import Ledger
-from cachetui.model import Reporter, Root, RootScan, Stub
+from cachetui.model import Item, Reporter, Root, RootScan, Stub
 from cachetui.store import Removal, Selection, Store, make_root
 from cachetui.text import encode_target
 
@@ -44,6 +45,10 @@ class LMStudio(Store):
     def removal(self, selection: Selection, ledger: Ledger, selected: set[int]) -> Removal:
         """The folder or the files."""
         return loose.removal(selection, ledger.root_of(selection.item).nested)
+
+    def expected(self, item: Item) -> Expected:
+        """What `hf download --local-dir` recorded of each file."""
+        return loose_expected.expected(item)
 
 
 def _identify(root: Root, path: str) -> str:

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from cachetui import loose
+from cachetui import loose, loose_expected
 from cachetui.config import Where
+from cachetui.expected import Expected
 from cachetui.hub_layout import is_hub_layout
 from cachetui.ledger import Ledger
-from cachetui.model import Problem, Reporter, Root, RootScan, Stub
+from cachetui.model import Item, Problem, Reporter, Root, RootScan, Stub
 from cachetui.ollama_layout import is_ollama_layout
 from cachetui.projects import project_caches
 from cachetui.store import Removal, Selection, Store, make_root
@@ -51,6 +52,10 @@ class LocalDirs(Store):
     def removal(self, selection: Selection, ledger: Ledger, selected: set[int]) -> Removal:
         """The folder or the files."""
         return loose.removal(selection, ledger.root_of(selection.item).nested)
+
+    def expected(self, item: Item) -> Expected:
+        """What `hf download --local-dir` recorded of each file."""
+        return loose_expected.expected(item)
 
 
 def _identify(root: Root, path: str) -> str:

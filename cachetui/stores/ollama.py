@@ -17,8 +17,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from cachetui import walk
+from cachetui import ollama_expected, walk
 from cachetui.config import Where
+from cachetui.expected import Expected
 from cachetui.filesystem import shares_extents
 from cachetui.ledger import Ledger
 from cachetui.model import (  # fmt: skip
@@ -139,6 +140,10 @@ class Ollama(Store):
         content = tuple(b.path for b, go in zip(item.links, goes, strict=True) if go)
         stays = tuple(b for b, go in zip(item.links, goes, strict=True) if not go)
         return Removal((item.path,), content, stays)
+
+    def expected(self, item: Item) -> Expected:
+        """Every layer is named by its sha256, and the manifest knows the sizes."""
+        return ollama_expected.expected(item)
 
 
 def _kind_and_name(path: str) -> tuple[str, str]:
