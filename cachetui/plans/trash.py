@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from cachetui import fs as fs_module
+from cachetui.config import Where
 from cachetui.fs import DISK, Fs, open_dir
 from cachetui.model import Root
 from cachetui.plans import history, places
@@ -35,6 +36,26 @@ def entries(roots: Sequence[Root]) -> tuple[TrashEntry, ...]:
             if record.intent is not None and record.state is State.TRASHED and (record.present or kept):
                 found.append(_entry(path, name, record, record.intent))
     return tuple(sorted(found, key=lambda e: (-e.deleted, e.root)))
+
+
+def reserve(roots: Sequence[Root], where: Where, *, fs: Fs = DISK) -> None:
+    """Make the trash of each root and its spare entries now, so that what a full disk holds can still be deleted.
+
+    Only where it is sure to be welcome: in folders of this user that programs keep their models in, not in those of
+    projects or given by --cache-dir, and never outside of what may be looked at. What does not work is left out.
+    """
+    if not fs_module.HAS_DIR_FD:
+        return
+    for root in roots:
+        if not root.writable or root.group or root.origin == "--cache-dir":
+            continue
+        with suppress(OSError, HeldError):
+            if os.stat(root.path).st_uid != os.geteuid():
+                continue
+            place = places.choose(root)
+            if place.path and where.allows(place.path):
+                with open_vault(fs, place.path, create=True) as vault:
+                    vault.top_up()
 
 
 def _entry(path: str, name: str, record: Record, intent: Intent) -> TrashEntry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 
@@ -13,6 +14,9 @@ from cachetui.tui.facts import Facts, load_hint
 from cachetui.tui.rows import revision_note, revision_title
 from cachetui.tui.text import Part, hang, line, words
 from cachetui.tui.widgets.columns import short_path
+
+if TYPE_CHECKING:
+    from cachetui.inuse import User
 
 LOAD = "load it"
 _LABEL = 12
@@ -39,12 +43,12 @@ class Page:
         return hang(words(label, DIM), line(*value), _LABEL, self.width)
 
 
-def item_page(item: Item, facts: Facts | None, page: Page) -> list[Content]:
-    """Everything about one item."""
+def item_page(item: Item, facts: Facts | None, page: Page, users: Sequence[User] = ()) -> list[Content]:
+    """Everything about one item; `users` are the processes that have it open."""
     out = _identity(item, page)
     out += _sizes(item, facts, page)
     out += _problems(item.problems, page)
-    out += _use(item, page)
+    out += _use(item, users, page)
     if facts is not None:
         out += _composition(item, facts, page)
         out += _holders(facts, page)
@@ -85,9 +89,12 @@ def _problems(problems: Sequence[Problem], page: Page) -> list[Content]:
     return [*out, *_more(len(problems), page)]
 
 
-def _use(item: Item, page: Page) -> list[Content]:
+def _use(item: Item, users: Sequence[User], page: Page) -> list[Content]:
     t = item.traits
     out = page.row("last used", _ago(item.last_used, page.now))
+    if names := [f"{u.name} ({u.pid})" if u.pid else u.name for u in users if u.name]:
+        more = f" and {len(names) - _MANY} more" if len(names) > _MANY else ""
+        out += page.row("in use", (f"open now in {', '.join(names[:_MANY])}{more}", WARN))
     if t.loads_with:
         out += page.row("loads with", ", ".join(t.loads_with))
     if t.purpose:

@@ -73,6 +73,8 @@ class Feed:
         self._allocated: dict[str, int] = {}
         self.names = threading.Event()
         """Set when every root has told its names."""
+        self.reserved = threading.Event()
+        """Set when the trash folders are made: until then they are locked."""
 
     def take(self) -> Batch:
         """Everything since the last call."""
@@ -135,6 +137,18 @@ class Feed:
         disks = disks_of(roots, self._allocated)
         with self._lock:
             self._batch.scan, self._batch.figures, self._batch.disks = result, figures, disks
+        try:
+            self._reserve(where, result)
+        finally:
+            self.reserved.set()
+
+    def _reserve(self, where: Where, result: Scan) -> None:
+        """Make room for the trash while there is some."""
+        if self.cancelled() or not result.complete:
+            return
+        from cachetui.plans.trash import reserve
+
+        reserve([r.root for r in result.roots], where)
 
     def _recover(self, roots: Sequence[Root]) -> None:
         """Finish or take back what an earlier run left unfinished, before its roots are read."""

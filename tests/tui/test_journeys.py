@@ -248,6 +248,61 @@ async def test_the_mouse_selects_opens_and_marks(app: CachetuiApp) -> None:
         assert main.view.sort == "name"
 
 
+async def test_the_details_say_who_has_it_open(app: CachetuiApp) -> None:
+    from subprocess import PIPE, Popen
+
+    weights = next((_hub(app) / "models--microsoft--phi-2" / "blobs").iterdir())
+    reader = Popen(["sleep", "60"], stdin=weights.open("rb"), stdout=PIPE)
+    try:
+        async with app.run_test(size=(150, 40)) as pilot:
+            main = await settle(pilot)
+            select(main, PHI)
+            await until(pilot, lambda: f"open now in sleep ({reader.pid})" in str(main.details._body.render()))
+    finally:
+        reader.kill()
+        reader.communicate()
+
+
+async def test_the_chosen_theme_is_there_the_next_time(app: CachetuiApp) -> None:
+    from cachetui.config import Where
+
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("t")
+        await pilot.pause(0.3)
+        await pilot.press(*"cachetui-clear")
+        await pilot.pause(0.5)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.theme == "cachetui-clear")
+        await settle(pilot)
+    assert CachetuiApp(Where.current()).theme == "cachetui-clear"
+    assert "search_roots" in (Path(app.where.home) / ".config/cachetui/config.toml").read_text()
+
+
+async def test_the_trash_is_made_before_the_disk_is_full(app: CachetuiApp) -> None:
+    from huggingface_hub import scan_cache_dir
+
+    hub = _hub(app)
+    warnings = {str(w) for w in scan_cache_dir(hub).warnings}
+    async with app.run_test(size=(120, 40)) as pilot:
+        main = await settle(pilot)
+        assert len(list((hub.parent / ".cachetui-trash/entries").iterdir())) == 2
+        assert not list(Path(app.where.home, "projects").rglob(".cachetui-trash"))
+        await pilot.press("R")
+        await settle(pilot)
+        scan = main.shelf.scan
+        assert scan is not None
+        for root in scan.roots:
+            if root.root.path == str(hub.parent):
+                du = sum(_blocks(p) for p in (hub.parent, *hub.parent.rglob("*")) if hub not in (p, *p.parents))
+                assert root.allocated == du
+    assert {str(w) for w in scan_cache_dir(hub).warnings} == warnings
+
+
+def _blocks(path: Path) -> int:
+    return path.lstat().st_blocks * 512
+
+
 async def test_an_empty_machine_tells_what_to_do(home: Path) -> None:
     from cachetui.config import Where
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cachetui.plans.model import Outcome, Progress
     from cachetui.tui.screens.main import MainScreen
 
+_PATIENCE = 10.0
+"""Seconds that the first operation waits while the trash folders are being made."""
 _SHOWN = 4
 """Failures named in one toast."""
 
@@ -48,7 +50,13 @@ def run(
 
     main.running = (title, None)
     view.show_state(main)
-    background.start(main, lambda: work(Steps(main)), finished, failed, "operation")
+    reserved = main.feed.reserved
+
+    def begin() -> Sequence[Outcome]:
+        reserved.wait(_PATIENCE)
+        return work(Steps(main))
+
+    background.start(main, begin, finished, failed, "operation")
 
 
 def _over(main: MainScreen) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cachetui.tui import background
 from cachetui.tui.handlers import filtering, marks, scanning
 
 if TYPE_CHECKING:
+    from textual.theme import Theme
+
     from cachetui.tui.screens.main import MainScreen
 
 
@@ -25,6 +28,23 @@ def open_palette(main: MainScreen) -> None:
 def choose_theme(main: MainScreen) -> None:
     """Textual's own list of themes."""
     main.app.search_themes()
+
+
+def keep_theme(main: MainScreen, theme: Theme) -> None:
+    """The colours that were chosen are those of the next start too."""
+    if theme.name == main.saved_theme:
+        return
+    main.saved_theme = theme.name
+
+    def work() -> None:
+        from cachetui.config_edit import save_value
+
+        save_value("theme", theme.name)
+
+    def failed(error: Exception) -> None:
+        main.tell(f"The theme is not kept for the next start: {error}", severity="warning")
+
+    background.start(main, work, lambda _: None, failed, "theme")
 
 
 def back(main: MainScreen) -> None:

@@ -135,6 +135,8 @@ def _running(main: MainScreen) -> list[Part]:
 
 def show_details(main: MainScreen, *, keep_place: bool = False) -> None:
     """The pane for the row under the cursor."""
+    from cachetui.tui.handlers import watching
+
     row = main.models.row
     show = partial(main.details.show, keep_place=keep_place)
     if row is None:
@@ -148,8 +150,8 @@ def show_details(main: MainScreen, *, keep_place: bool = False) -> None:
         if item is None:
             show(row.title, lambda page: page.row("", "not read yet"))
         elif row.kind == ITEM:
-            known = _facts(main, item)
-            show(item.name, lambda page: describe.item_page(item, known, page))
+            known, users = _facts(main, item), watching.known(main, item)
+            show(item.name, lambda page: describe.item_page(item, known, page, users))
         else:
             show(item.name, lambda page: _part(row, item, page))
 

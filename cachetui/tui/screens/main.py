@@ -16,7 +16,7 @@ from cachetui.model import Item
 from cachetui.tui import commands, rows
 from cachetui.tui.facts import Facts
 from cachetui.tui.feed import Feed
-from cachetui.tui.handlers import scanning, view
+from cachetui.tui.handlers import program, scanning, view, watching
 from cachetui.tui.messages import Finished, Moved, Named
 from cachetui.tui.rows import Key, View
 from cachetui.tui.shelf import Shelf
@@ -26,6 +26,7 @@ from cachetui.tui.widgets.lines import DiskStrip, KeyLine, StatusLine
 from cachetui.tui.widgets.tree import ModelTree, TreeHead
 
 if TYPE_CHECKING:
+    from cachetui.inuse import User
     from cachetui.tui.app import CachetuiApp
 
 _TICK = 0.1
@@ -35,7 +36,7 @@ class MainScreen(Screen[None]):
     """The tree, the details, the lines around them."""
 
     BINDINGS: ClassVar[list[BindingType]] = list(commands.bindings())
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (190, "-ultrawide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide"), (180, "-ultrawide")]
     AUTO_FOCUS = "ModelTree"
 
     def __init__(self, feed: Feed) -> None:
@@ -58,6 +59,10 @@ class MainScreen(Screen[None]):
         self.rows_stale = False
         self.rows_built = 0.0
         self.filter_text = ""
+        self.saved_theme = self.cachetui.theme
+        """Name of the theme that the next start would have."""
+        self.users: dict[tuple[str, str], tuple[float, tuple[User, ...]]] = {}
+        """Who has the files of the last looked at items open, and when that was asked (monotonic seconds)."""
         self.models = ModelTree(self.shelf, self.marked, self.cachetui.where.home, binary=self.cachetui.binary)
         self.head = TreeHead()
         self.details = Details(self.cachetui)
@@ -85,6 +90,7 @@ class MainScreen(Screen[None]):
         self.feed.names.wait(0.05)
         scanning.take(self)
         self.call_after_refresh(self.feed.painted)
+        self.app.theme_changed_signal.subscribe(self, lambda theme: program.keep_theme(self, theme))
         self.set_interval(_TICK, lambda: scanning.tick(self))
 
     def action_command(self, id_: str) -> None:
@@ -125,6 +131,7 @@ class MainScreen(Screen[None]):
     @on(ModelTree.Highlighted)
     def _cursor_moved(self) -> None:
         view.show_details(self)
+        watching.begin(self)
 
     @on(ModelTree.Toggle)
     def _row_clicked(self, message: ModelTree.Toggle) -> None:

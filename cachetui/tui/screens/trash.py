@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cachetui.tui.app import CachetuiApp
 
 _DIM = "$foreground-muted"
+_SECOND = "$foreground 80%"
+"""Of the second line of a row: legible also where the row is highlighted."""
 _KEYS = (("Enter", "restore"), ("x", "empty this"), ("X", "empty all"), ("o", "empty older than…"), ("Esc", "back"))
 
 
@@ -81,7 +83,7 @@ class TrashScreen(ModalScreen[Wish | None]):
         head = line((names + more, "bold"))
         by = f", by {entry.by}" if entry.by else ""
         where = short_path(entry.root, self._cachetui.where.home)
-        body = line((f"{ago}, {size}, frees {self._bytes(entry.frees)}, from {where}{by}", _DIM))
+        body = line((f"{ago}, {size}, frees {self._bytes(entry.frees)}, from {where}{by}", _SECOND))
         return Content("\n").join((head, body))
 
     @property

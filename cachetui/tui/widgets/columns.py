@@ -21,9 +21,11 @@ _LEFT = 2
 _SIZE = 9
 _LEAST_NOTE = 10
 # What is added as the pane grows: (column, width, narrowest pane that has it). A later row widens an earlier one.
+# From the quantization on, names keep 40 cells: enough for sentence-transformers/all-MiniLM-L6-v2 below a heading.
 _PLAN = (
-    ("used", 7, 48), ("state", 9, 58), ("bar", 8, 68), ("bar", 14, 92), ("quantization", 14, 100),
-    ("files", 7, 110), ("format", 11, 120), ("own", 9, 136), ("state", 18, 156), ("bar", 24, 168), ("lies in", 34, 196),
+    ("used", 7, 48), ("state", 9, 58), ("bar", 8, 68), ("quantization", 14, 102), ("format", 11, 116),
+    ("own", 9, 128), ("format", 20, 137), ("files", 7, 146), ("bar", 14, 154), ("state", 18, 163), ("bar", 24, 175),
+    ("quantization", 20, 182), ("lies in", 34, 220),
 )  # fmt: skip
 _ORDER = ("bar", "size", "own", "used", "files", "quantization", "format", "state", "lies in")
 _RIGHT = frozenset(("size", "own", "used", "files"))
@@ -141,6 +143,8 @@ def row(row: Row, shelf: Shelf, paint: Paint, *, cursor: bool, marked: bool) -> 
     text_width = _LEFT + paint.columns.name + sum(w + _GAP for _, w in paint.columns.cells)
     out.append((" " * max(paint.columns.width - text_width, 0), p.text))
     over = p.cursor if cursor else p.marked if marked else None
+    if cursor:  # dim words would be hard to read on the bar
+        out = [(text, p.text if style is p.dim else style) for text, style in out]
     return [Segment(text, style + over if over is not None else style) for text, style in out if text]
 
 
