@@ -1,0 +1,1 @@
+"""Copies of models on other drives: made, proven, resumed, brought back."""
