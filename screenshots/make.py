@@ -16,6 +16,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
 
 from cachetui.config import Where, load
 from cachetui.demo import build
@@ -36,16 +39,34 @@ class Picture:
     wait: float = 0.6
 
 
+def _mark(*names: str) -> tuple[str, ...]:
+    """Marks the first row whose name starts with each."""
+    return tuple(f"mark:{name}" for name in names)
+
+
 PICTURES = (
-    Picture("main", (140, 40), ("down",)),
-    Picture(
-        "plan", (120, 36), ("down", "down", "down", "space", "down", "space", "down", "down", "down", "space", "d")
-    ),
+    Picture("main", (140, 40), ("at:Qwen/",)),
+    Picture("plan", (120, 40), (*_mark("meta-llama/", "microsoft/phi", "HuggingFaceFW/", "TinyLlama/"), "d")),
     Picture("trash", (120, 30), ("T",)),
     Picture("help", (120, 40), ("question_mark",)),
-    Picture("narrow", (80, 24), ("down",)),
-    Picture("wide", (210, 45), ("down", "down", "down")),
+    Picture("narrow", (80, 24), ("at:Qwen/",)),
+    Picture("wide", (210, 45), ("at:microsoft/phi",)),
 )
+
+
+async def _do(main: Any, pilot: Pilot[None], key: str) -> None:
+    """Press a key; `at:NAME` goes to a row, `mark:NAME` marks it, `wait:SECONDS` waits."""
+    verb, _, name = key.partition(":")
+    if verb == "wait":
+        await pilot.pause(float(name))
+    elif verb in ("at", "mark") and name:
+        rows = main.models.rows
+        main.models.move_to(next(n for n in range(len(rows)) if rows[n].title.startswith(name)))
+        await pilot.pause()
+        if verb == "mark":
+            await pilot.press("space")
+    else:
+        await pilot.press(key)
 
 
 async def draw(where: Where, picture: Picture) -> Path:
@@ -56,7 +77,7 @@ async def draw(where: Where, picture: Picture) -> Path:
             await asyncio.sleep(0.05)
         await pilot.pause(0.3)
         for key in picture.keys:
-            await pilot.press(key)
+            await _do(app.screen_stack[0], pilot, key)
             await pilot.pause(0.1)
         await pilot.pause(picture.wait)
         svg = app.export_screenshot(title="cachetui")

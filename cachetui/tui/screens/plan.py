@@ -16,7 +16,7 @@ from cachetui import units
 from cachetui.model import PINNED
 from cachetui.plans.model import NO_UNDO, PERMANENT, Plan, PlannedItem
 from cachetui.tui.rows import revision_title
-from cachetui.tui.text import Part, line, words
+from cachetui.tui.text import Part, clip, hang, line, words
 from cachetui.tui.widgets.clean_input import CleanInput
 from cachetui.tui.widgets.columns import short_path
 from cachetui.tui.widgets.tick import Tick
@@ -29,6 +29,10 @@ WORD = "delete"
 _LOUD = frozenset((PERMANENT, NO_UNDO))
 _STEPS = 6
 _ITEMS = 200
+_PATH = 32
+"""Cells for the path of content that stays: enough to tell hashes apart."""
+_WIDTH = 72
+"""Cells that a long reason is wrapped to: fits in a narrow terminal too."""
 _DIM, _STRONG, _WARN, _BAD = "$foreground-muted", "bold", "$text-warning", "$text-error"
 
 
@@ -118,12 +122,15 @@ class PlanScreen(ModalScreen[frozenset[str] | None]):
             out += [Content(""), words("Stays, because others need it", "bold $text-success")]
             for stay in list(stays.values())[:_ITEMS]:
                 needed = ", ".join(stay.holders[:4]) + (", …" if len(stay.holders) > 4 else "")
-                out.append(line(f"  {stay.path}  ", self._bytes(stay.size), (f"  needed by {needed}", _DIM)))
+                out.append(
+                    line(f"  {clip(stay.path, _PATH)}  ", self._bytes(stay.size), (f"  needed by {needed}", _DIM))
+                )
         if plan.refused:
             out += [Content("")] if out else []
             out.append(words("Refused", "bold $text-warning"))
             for item in plan.refused[:_ITEMS]:
-                out.append(line(f"  {item.target}  ", (item.refused, _WARN)))
+                out.append(words(f"  {item.target}"))
+                out += hang(Content("    "), words(item.refused, _WARN), 4, _WIDTH)
             if any(PINNED in i.selection.item.states for i in plan.refused):
                 out.append(words("  In the list, P unpins.", _DIM))
         for note in plan.notes:
