@@ -130,7 +130,7 @@ class PlanScreen(ModalScreen[frozenset[str] | None]):
             out.append(words("Refused", "bold $text-warning"))
             for item in plan.refused[:_ITEMS]:
                 out.append(words(f"  {item.target}"))
-                out += hang(Content("    "), words(item.refused, _WARN), 4, _WIDTH)
+                out += hang(Content(""), words(item.refused, _WARN), 4, _WIDTH)
             if any(PINNED in i.selection.item.states for i in plan.refused):
                 out.append(words("  In the list, P unpins.", _DIM))
         for note in plan.notes:
