@@ -42,3 +42,8 @@ def archives_file() -> Path:
 def verified_file() -> Path:
     """verified.sqlite: hashes of files as they were, so that verifying again reads only what changed."""
     return platformdirs.user_cache_path(_NAME) / "verified.sqlite"
+
+
+def jobs_file() -> Path:
+    """jobs.json: work that can go on, and which process does it."""
+    return platformdirs.user_state_path(_NAME) / "jobs.json"

@@ -1,0 +1,236 @@
+"""The worker's side: what every `python -m cachetui.workers.X` is, but for its work.
+
+The protocol has a stream of its own: what libraries print to stdout goes to stderr. The main thread listens to the
+parent and shows that the process lives; a second thread works. The worker never outlives its parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from cachetui.jobs import protocol
+from cachetui.jobs.model import Json
+
+_EVERY = 0.1
+_HEARTBEAT = 1.0
+_PR_SET_PDEATHSIG = 1
+_ORPHANED = 3
+
+
+class WorkFailed(Exception):
+    """The work cannot be done: why, and what to do about it."""
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(reason)
+        self.advice = advice
+
+
+class WorkCancelled(Exception):
+    """The work stopped because it was asked to; `result` is what there is so far."""
+
+    def __init__(self, result: Json | None = None) -> None:
+        super().__init__("cancelled")
+        self.result = result
+
+
+class Channel:
+    """How the work speaks to whoever waits for it. Its methods may be called from any thread, as often as one likes."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._cancel = threading.Event()
+        self._work = 0
+        self._held: dict[str, Any] | None = None
+        self._phase = ""
+        self._next = 0.0
+
+    def progress(self, phase: str, done: int, total: int, name: str = "", unit: str = "bytes") -> None:
+        """`done` of `total` units of this phase are made; total 0 where it is not known. Sent ten times a second."""
+        with self._lock:
+            self._work += 1
+            self._held = {"phase": phase, "done": done, "total": total, "name": name, "unit": unit}
+            now = time.monotonic()
+            if now >= self._next or phase != self._phase or (total and done >= total):
+                self._phase, self._next = phase, now + _EVERY
+                self._flush()
+
+    def log(self, text: str) -> None:
+        """A line for whoever looks at the job."""
+        with self._lock:
+            self._send("log", text=text)
+
+    def cancelled(self) -> bool:
+        """True when the work should stop (raise WorkCancelled)."""
+        return self._cancel.is_set()
+
+    def cancel(self) -> None:
+        """Ask the work to stop."""
+        self._cancel.set()
+
+    def heartbeat(self) -> None:
+        """Say that the process lives, how much it worked, and the progress held back so far."""
+        with self._lock:
+            self._flush()
+            self._send("heartbeat", work=self._work)
+
+    def started(self) -> None:
+        """Say that the request was understood."""
+        with self._lock:
+            self._send("started", pid=os.getpid())
+
+    def finish(self, result: Json | None, *, cancelled: bool = False) -> None:
+        """The last words of work that ended by itself, or because it was asked to. Raises TypeError, ValueError."""
+        lines = list(protocol.result_lines(result)) if result is not None else []
+        with self._lock:
+            self._flush()
+            for raw in lines:
+                self._write(raw)
+            self._send("done", cancelled=cancelled)
+
+    def fail(self, reason: str, advice: str) -> None:
+        """The last words of work that failed."""
+        with self._lock:
+            self._flush()
+            self._send("failed", reason=reason, advice=advice)
+
+    def _flush(self) -> None:
+        if self._held is not None:
+            self._send("progress", **self._held)
+            self._held = None
+
+    def _send(self, type_: str, **fields: Any) -> None:
+        self._write(protocol.line(type_, **fields))
+
+    def _write(self, raw: bytes) -> None:
+        view = memoryview(raw)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except BrokenPipeError:
+            os._exit(_ORPHANED)  # nobody listens any more
+
+
+def main(work: Callable[[Json, Channel], Json]) -> NoReturn:
+    """Read the request, do `work(request, channel)` and tell its result. Raised: WorkFailed, WorkCancelled, OSError."""
+    fd = _private_stdout()
+    _die_with_parent()
+    channel = Channel(fd)
+    lines = protocol.Lines(protocol.MAX_REQUEST)
+    try:
+        request, waiting = _read_request(lines)
+    except protocol.ProtocolError as e:
+        channel.fail(f"the request was not understood: {e}", "")
+        sys.exit(2)
+    channel.started()
+    for message in waiting:
+        _obey(message, channel)
+    ended = threading.Event()
+    wake, woken = os.pipe()
+
+    def job() -> None:
+        try:
+            _run(work, request, channel)
+        finally:
+            ended.set()
+            os.write(woken, b".")
+
+    threading.Thread(target=job, name="work", daemon=True).start()
+    _listen(channel, lines, ended, wake)
+    sys.stderr.flush()
+    os._exit(0)  # nothing of the work is left to wait for
+
+
+def _private_stdout() -> int:
+    """A descriptor for the protocol alone; descriptor 1 becomes stderr."""
+    sys.stdout.flush()
+    fd = os.dup(1)
+    os.dup2(2, 1)
+    return fd
+
+
+def _die_with_parent() -> None:
+    """Linux: the kernel kills this process with its parent, even while it is stopped."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    except (OSError, AttributeError):
+        pass  # the end of stdin says it too
+
+
+def _read_request(lines: protocol.Lines) -> tuple[Json, list[Json]]:
+    """The first line, and what came with it. Exits when there is no parent."""
+    found: list[Json] = []
+    while not found:
+        data = os.read(0, 65536)
+        if not data:
+            os._exit(_ORPHANED)
+        found = [protocol.parse(raw) for raw in lines.feed(data)]
+    body = found[0].get("request")
+    if not isinstance(body, dict):
+        raise protocol.ProtocolError("the first line is no request")
+    return body, found[1:]
+
+
+def _listen(channel: Channel, lines: protocol.Lines, ended: threading.Event, wake: int) -> None:
+    """Obey the parent and show signs of life until the work has ended; end at once when the parent is gone."""
+    while not ended.is_set():
+        ready, _, _ = select.select([0, wake], [], [], _HEARTBEAT)
+        if 0 in ready:
+            data = os.read(0, 65536)
+            if not data:
+                os._exit(_ORPHANED)
+            for raw in lines.feed(data):
+                _obey(protocol.parse(raw), channel)
+        elif not ready:
+            channel.heartbeat()
+
+
+def _obey(message: Json, channel: Channel) -> None:
+    if message["type"] == "cancel":
+        channel.cancel()
+
+
+def _run(work: Callable[[Json, Channel], Json], request: Json, channel: Channel) -> None:
+    try:
+        channel.finish(work(request, channel))
+    except WorkCancelled as e:
+        channel.finish(e.result, cancelled=True)
+    except WorkFailed as e:
+        channel.fail(str(e), e.advice)
+    except OSError as e:
+        traceback.print_exc()
+        channel.fail(_words(e), _ADVICE.get(e.errno or 0, ""))
+    except MemoryError:
+        channel.fail("there is not enough memory", "end other programs and try again")
+    except Exception as e:
+        traceback.print_exc()
+        channel.fail(f"{type(e).__name__}: {e}", "this is a mistake in cachetui, please report it")
+
+
+def _words(e: OSError) -> str:
+    about = f": {os.fsdecode(e.filename)}" if isinstance(e.filename, str | bytes) else ""
+    return (e.strerror or str(e)) + about
+
+
+_ADVICE = {
+    errno.ENOSPC: "make room on that drive and start it again: it goes on where it stopped",
+    errno.EDQUOT: "make room in your quota and start it again: it goes on where it stopped",
+    errno.EIO: "the drive reports errors: check its cable and its health before anything else",
+    errno.ENODEV: "the drive is gone: connect it and start it again",
+    errno.ENOENT: "if it lies on a drive, connect that and start it again",
+    errno.EROFS: "that drive is mounted read-only: mount it writable and start it again",
+    errno.EACCES: "this user may not write there: choose another folder or change its owner",
+    errno.EPERM: "this user may not write there: choose another folder or change its owner",
+}
