@@ -26,6 +26,8 @@ class Ground:
     """Allocated bytes of what is no item."""
     twins: dict[tuple[int, int], int] = field(default_factory=dict)
     """Allocated bytes of inodes with several names, at least one of which is no content."""
+    wanted: dict[str, str] = field(default_factory=dict)
+    """Payloads that a repo which was moved away by hand needs, with its folder."""
     nested_paths: list[str] = field(default_factory=list)
     blind: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)

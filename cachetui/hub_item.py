@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import posixpath
 import stat
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cachetui import formats, hub_layout, walk
+from cachetui import afar, formats, hub_layout, walk
 from cachetui.folder import Folder
 from cachetui.hub_ground import Ground
 from cachetui.hub_links import HINTS, MESSAGES
 from cachetui.hub_repo import LINKED, Repo, Snapshot
 from cachetui.model import (
-    ARCHIVED,
     DAMAGED,
     FOREIGN_OWNER,
     LITTER,
     NO_TRAITS,
-    OFFLINE,
     OK,
     ORPHANS,
     PARTIAL,
@@ -34,6 +32,7 @@ from cachetui.model import (
     Root,
     Traits,
 )
+from cachetui.units import size
 
 MAX_TREE = 8 << 20
 _ROW = b'"blob_id":'
@@ -82,45 +81,62 @@ def elsewhere(ground: Ground, base: Item, st: os.stat_result) -> Item:
     """A repo whose folder is a link: what lies at its other end is shown, and none of it counts here."""
     link = ground.absolute(base.path)
     base = replace(base, overhead=ground.weigh(st))
-    try:
-        target = os.readlink(link)
-        real = os.path.realpath(link, strict=True)
-        there = os.stat(real)
-    except OSError as e:
-        loop = e.errno == errno.ELOOP
-        problem = (
-            Problem("link-loop", "the folder is a link that leads to itself", link, "delete the link")
-            if loop
-            else Problem("offline", f"lies elsewhere, which is not there now: {target}", link, "plug in that drive")
-        )
-        gone = replace(base, problems=(problem,), extra=(("lies in", target),))
-        return gone.with_states(DAMAGED if loop else OFFLINE).with_sizes()
-    if not stat.S_ISDIR(there.st_mode):
+    lead = afar.follow(link)
+    if lead.loop:
+        problem = Problem("link-loop", "the folder is a link that leads to itself", link, "delete the link")
+        return replace(base, problems=(problem,)).with_states(DAMAGED).with_sizes()
+    if lead.stat is None:
+        return afar.offline(base, lead, link)
+    if not stat.S_ISDIR(lead.stat.st_mode):
         problem = Problem("not-a-folder", "a link to something that is no folder", link)
         return replace(base, problems=(problem,)).with_states(DAMAGED).with_sizes()
-    far, name = os.path.split(real)
-    distant = Ground(Root(base.store, far, there.st_dev, -1, "archive"))
-    with Folder(far) as top:
-        item = read_repo(distant, top, name, base.kind, base.name, base.id)
-    return _shown(base, item, real)
+    far, name = os.path.split(lead.real)
+    distant = Ground(Root(base.store, far, lead.stat.st_dev, -1, "archive"))
+
+    def read() -> Item | None:
+        with Folder(far) as top:
+            return read_repo(distant, top, name, base.kind, base.name, base.id)
+
+    late = afar.slow(base, lead, link)
+    try:
+        item = afar.patiently(lead.real, read, late)
+    except OSError:
+        item = None
+    if item is None:  # went away meanwhile
+        return afar.offline(base, lead, link)
+    return item if item is late else afar.archived(base, _left_behind(ground, item, base), lead.real)
 
 
-def _shown(base: Item, item: Item | None, real: str) -> Item:
-    if item is None:
-        return base.with_states(OFFLINE).with_sizes()
-    revisions = tuple(replace(r, names=(), index=array("i")) for r in item.revisions)
-    shown = replace(
-        base,
-        revisions=revisions,
-        file_count=item.file_count,
-        last_used=item.last_used,
-        last_modified=item.last_modified,
-        problems=item.problems,
-        traits=item.traits,
-        extra=(*item.extra, ("lies in", real)),
+def _left_behind(ground: Ground, item: Item, base: Item) -> Item:
+    """A repo that was moved by hand, with its broken links into the shared store of this cache as one problem."""
+    blobs = f"{item.root}/{item.path}/blobs/"
+    broken = [p.path for p in item.problems if p.code == "broken-link" and p.path.startswith(blobs)]
+    names = [_payload(link, base.path) for link in broken]
+    if not names or not all(names):
+        return item
+    for name in names:
+        ground.wanted.setdefault(name, base.path)
+    there = [ground.payloads[name].size for name in names if name in ground.payloads]
+    message = (
+        f"{len(names)} of its files lie in the shared store of the cache that it was moved out of, so that moving it "
+        f"broke them: {len(there)} of them ({size(sum(there))}) are still there"
     )
-    shown = shown.with_states(*(s for s in item.states if s in (PARTIAL, DAMAGED)), ARCHIVED)
-    return replace(shown, size=item.size, allocated=shown.overhead)
+    hint = (
+        "brings them back" if len(there) == len(names) else "brings back what is there; download it again for the rest"
+    )
+    problem = Problem("left-behind", message, base.path, f"cachetui adopt {base.id} {hint}")
+    rest = tuple(p for p in item.problems if p.code != "broken-link")
+    return replace(item, problems=(replace(problem, path=ground.absolute(base.path)), *rest))
+
+
+def _payload(link: str, folder: str) -> str:
+    """The payload that a blob's link named while the repo was in this folder of the cache; empty where it is none."""
+    try:
+        text = os.readlink(link).replace(os.sep, "/")
+    except OSError:
+        return ""
+    named = posixpath.normpath(posixpath.join(folder, "blobs", text))
+    return named if not os.path.isabs(text) and named.startswith(f"{hub_layout.SHARED}/") else ""
 
 
 def _owner_states(ground: Ground, uid: int) -> tuple[str, ...]:

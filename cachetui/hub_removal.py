@@ -11,10 +11,10 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-from cachetui import hub_layout
-from cachetui.hub_shared import hinted
+from cachetui import afar, hub_layout
+from cachetui.hub_shared import NEEDED, hinted
 from cachetui.ledger import Ledger
-from cachetui.model import OFFLINE, Blob, Item, Revision
+from cachetui.model import Blob, Item, Revision
 from cachetui.store import Removal, Selection
 
 
@@ -24,6 +24,8 @@ def removal(selection: Selection, ledger: Ledger, selected: set[int]) -> Removal
     if selection.is_whole:
         return work.whole()
     item = selection.item
+    if why := afar.refuse_part(item):
+        return _refuse(why)
     if not selection.revision:
         holding = [r for r in item.revisions if selection.file in r.names]
         return work.files(holding, selection.file)
@@ -65,8 +67,9 @@ class _Work:
         return Removal((item.path,), tuple(self._with_side_files(go)), tuple(stay))
 
     def _orphan(self) -> Removal:
-        if OFFLINE in self.item.states:
-            return _refuse(self.item.problems[0].message)
+        for p in self.item.problems:
+            if p.code == NEEDED:
+                return _refuse(p.message)
         if self.blind:
             return _refuse(f"{self.blind[0]} could not be read and may need it")
         path = self.item.path

@@ -13,8 +13,8 @@ from cachetui.filesystem import shares_extents
 from cachetui.folder import Folder
 from cachetui.hub_ground import Ground, read_shared
 from cachetui.hub_item import read_repo
-from cachetui.hub_shared import hinted
-from cachetui.model import DAMAGED, OFFLINE, ORPHAN, Item, Problem, Reporter, Root, RootScan
+from cachetui.hub_shared import NEEDED, hinted
+from cachetui.model import DAMAGED, OFFLINE, OK, ORPHAN, Item, Problem, Reporter, Root, RootScan
 from cachetui.text import encode_target
 
 TWINS = "hard-linked-names"
@@ -178,10 +178,15 @@ class _Scanner:
                 encode_target(absolute), root.store, root.path, "orphan", posixpath.basename(path), path, (payload,),
                 file_count=1, last_used=ground.atimes[path], last_modified=payload.mtime, states=(ORPHAN,),
             )  # fmt: skip
-            holders = hinted(root.path, path)
-            if holders:
+            moved = ground.wanted.get(path)
+            if moved is not None:
+                message = f"needed by {moved}, which was moved away without it"
+                hint = f"cachetui adopt {ground.absolute(moved)}"
+                problem = Problem(NEEDED, message, absolute, hint)
+                item = replace(item, states=(OK,), problems=(problem,))
+            elif holders := hinted(root.path, path):
                 message = f"needed by {', '.join(sorted(holders))}, which is not there now"
-                problem = Problem("needed-elsewhere", message, absolute, "plug in the drive that holds it")
+                problem = Problem(NEEDED, message, absolute, "plug in the drive that holds it")
                 item = replace(item, states=(OFFLINE,), problems=(problem,))
             elif ground.blind:
                 message = "no repo links it, but not everything could be read: it is kept"
@@ -207,4 +212,5 @@ class _Scanner:
             tuple(ground.blind),
             shares_extents(ground.root.dev),
             complete,
+            sum(item.away for item in items),
         )

@@ -11,8 +11,10 @@ import posixpath
 import stat
 from collections.abc import Collection
 
-from cachetui import hub_layout, walk
+from cachetui import afar, hub_layout, walk
 
+NEEDED = "needed-elsewhere"
+"""Code of the Problem of a payload whose holder lies elsewhere: it is kept."""
 MAX_REFS = 1 << 20
 UNKNOWN = "?"
 """Stands for a holder when the hint is there and cannot be read."""
@@ -39,6 +41,8 @@ def hinted(root: str, payload: str, gone: Collection[str] = ()) -> frozenset[str
 
 
 def _needs(root: str, parts: list[str], payload: str) -> bool:
+    if afar.is_silent(f"{root}/{parts[0]}"):
+        return True
     try:
         target = os.readlink("/".join((root, *parts)))
     except FileNotFoundError:

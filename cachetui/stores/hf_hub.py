@@ -17,7 +17,7 @@ from cachetui.expected import Expected
 from cachetui.hub_removal import removal
 from cachetui.hub_scan import TWINS, item_id, scan_hub
 from cachetui.ledger import Ledger
-from cachetui.model import Item, Problem, Reporter, Root, RootScan, Silent, Stub
+from cachetui.model import ARCHIVED, OFFLINE, Item, Problem, Reporter, Root, RootScan, Silent, Stub
 from cachetui.store import Removal, Selection, Store, make_root
 
 _EMPTY_HINT = "unset it, or set it to a folder"
@@ -105,6 +105,7 @@ class HuggingFaceHub(Store):
         touched = {item.path for item in changed}
         unclear = (*before.blind, *before.nested)
         touched |= {item.path for item in before.items for path in unclear if f"{path}/".startswith(f"{item.path}/")}
+        touched |= {item.path for item in before.items if ARCHIVED in item.states or OFFLINE in item.states}
         repos = {i.path: i for i in before.items if hub_layout.decode_folder(i.path) and i.path not in touched}
         return scan_hub(before.root, nested, Silent(), repos)
 
