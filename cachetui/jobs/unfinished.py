@@ -90,7 +90,7 @@ def _me() -> Json:
 
 def _is_ours(row: Json) -> bool:
     owner = row["owner"]
-    return owner.get("pid") == os.getpid() and owner == _me()
+    return bool(owner == _me())
 
 
 def _alive(owner: Json) -> bool:
