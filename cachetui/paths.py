@@ -34,6 +34,11 @@ def fallback_journal_dir() -> Path:
     return platformdirs.user_state_path(_NAME) / "journal"
 
 
+def moved_file() -> Path:
+    """moved: trash folders beside which a root as a whole was exchanged with a link, one a line."""
+    return platformdirs.user_state_path(_NAME) / "moved"
+
+
 def archives_file() -> Path:
     """archives.json: which archives this machine knows, where they were last seen and what lies in them."""
     return platformdirs.user_state_path(_NAME) / "archives.json"

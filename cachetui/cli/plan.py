@@ -11,7 +11,17 @@ from cachetui.plans.model import Outcome, Plan, PlannedItem, Step
 from cachetui.text import safe
 
 _STEPS = 12
-_DONE = {"delete": "Deleted", "undo": "Back", "empty trash": "Gone from the trash"}
+DONE = {
+    "delete": "Deleted",
+    "undo": "Back",
+    "empty trash": "Gone from the trash",
+    "archive": "Archived",
+    "restore": "Restored",
+    "relink": "Linked",
+    "adopt": "Adopted",
+    "move": "Moved",
+}
+"""What became of something, by the verb of an operation."""
 
 
 def plan_data(plan: Plan) -> Json:
@@ -58,6 +68,7 @@ def _step_data(s: Step) -> Json:
         "size": s.size,
         "allocated": s.allocated,
         "frees": s.frees,
+        **({"replaced_by": {"kind": s.replacement.kind, **path_fields(s.replacement.target)}} if s.replacement else {}),
     }
 
 
@@ -92,13 +103,13 @@ def plan_lines(plan: Plan, binary: bool) -> list[str]:
 
     lines: list[str] = []
     if plan.accepted:
-        lines.append("Goes for good:" if plan.permanent else "Goes to the trash:")
+        lines.append(_heading(plan))
     for i in plan.accepted:
         lines.append(f"  {safe(i.target)}   {size(sum(s.size for s in i.steps))}, frees {size(i.frees)}")
         lines.append(f"      in {safe(i.selection.item.root)}")
         for s in i.steps[:_STEPS]:
             inside = f" ({s.entries} entries)" if s.entries > 1 else ""
-            lines.append(f"      {safe(s.path)}{inside}")
+            lines.append(f"      {safe(s.path)}{inside}{_replaced(s)}")
         if len(i.steps) > _STEPS:
             lines.append(f"      and {len(i.steps) - _STEPS} more")
         if i.via_server:
@@ -118,6 +129,20 @@ def plan_lines(plan: Plan, binary: bool) -> list[str]:
         if not plan.permanent:
             lines.append(f"Comes back when the trash is emptied: {up_to}{size(later)}.")
     return lines
+
+
+def _heading(plan: Plan) -> str:
+    if plan.swaps:
+        return "Is replaced, and goes for good:" if plan.permanent else "Is replaced, and goes to the trash:"
+    return "Goes for good:" if plan.permanent else "Goes to the trash:"
+
+
+def _replaced(step: Step) -> str:
+    if step.replacement is None:
+        return ""
+    if step.replacement.kind == "link":
+        return f", replaced by a link to {safe(step.replacement.target)}"
+    return ", replaced by the copy that was made here"
 
 
 def _stays(plan: Plan, size: Any) -> list[str]:
@@ -147,7 +172,7 @@ def outcome_lines(outcome: Outcome, binary: bool) -> list[str]:
     done = [r for r in outcome.results if r.done]
     if not done:
         return lines
-    lines.append(f"{_DONE.get(outcome.verb, outcome.verb)}: {_names([r.target for r in done])}")
+    lines.append(f"{DONE.get(outcome.verb, outcome.verb)}: {_names([r.target for r in done])}")
     if outcome.freed:
         lines.append(f"{size(outcome.freed)} came back.")
     if outcome.moved:

@@ -46,7 +46,14 @@ def _describe(entry: TrashEntry) -> str:
     shown = ", ".join(safe(i.target) for i in entry.items[:4])
     if len(entry.items) > 4:
         shown += f" and {len(entry.items) - 4} more"
-    return f"{safe(entry.id)}  {units.age(entry.deleted)}  {shown}  ({safe(entry.root)})"
+    return f"{safe(entry.id)}  {units.age(entry.deleted)}  {shown}{_how(entry)}  ({safe(entry.root)})"
+
+
+def _how(entry: TrashEntry) -> str:
+    """In brackets what was done, where it is not a deletion."""
+    from cachetui.cli.plan import DONE
+
+    return "" if entry.verb == "delete" else f" ({DONE.get(entry.verb, entry.verb).lower()})"
 
 
 def _entry_data(entry: TrashEntry) -> dict[str, Any]:
@@ -55,6 +62,7 @@ def _entry_data(entry: TrashEntry) -> dict[str, Any]:
     return {
         "id": data.plain(entry.id),
         "store": entry.store,
+        "verb": data.plain(entry.verb),
         **data.path_fields(entry.root, "root"),
         **data.path_fields(entry.path),
         "deleted": units.iso(entry.deleted),
@@ -235,7 +243,7 @@ def trash(ctx: click.Context, cache_dir: tuple[str, ...], search: tuple[str, ...
     from cachetui.cli.table import Column, out, table
 
     rows = [
-        (e.id, units.age(e.deleted), str(i.number), units.size(i.frees, binary=binary), e.root, i.target)
+        (e.id, units.age(e.deleted), str(i.number), units.size(i.frees, binary=binary), e.root, i.target + _how(e))
         for e in entries
         for i in e.items
     ]

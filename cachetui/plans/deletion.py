@@ -1,4 +1,7 @@
-"""Deleting from one root: second names first, then references, then content; each item whole or not at all."""
+"""Deleting from one root: second names first, then references, then content; each item whole or not at all.
+
+Where something takes the place of what goes (archive, restore ...), that is made and durable before the first exchange.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cachetui.fs import Fs
-from cachetui.plans.moves import ChangedError, Meter, Place, check, empty_slot, put_back, remove_tree
+from cachetui.plans.exchange import NOWHERE, ChangedError, check
+from cachetui.plans.moves import Meter, Place, empty_slot, put_back, remove_tree
 from cachetui.plans.record import Act, Intent, Move
-from cachetui.plans.survey import lstat_below, parent_of, reason
+from cachetui.plans.survey import parent_of, reason
 from cachetui.plans.vault import ENTRIES, Slot, Vault
 
 NOT_KEPT = "content that stays for others could not be linked into the trash: undo will not bring it back"
 
 CROSSED = "its file system cannot rename it into a trash; it can only be deleted permanently"
+NOT_EXCHANGED = "its file system cannot put something else in its place by a rename"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StuckError(Exception):
@@ -30,6 +36,8 @@ class Deletion:
     place: Place
     intent: Intent
     advance: Callable[[str], None]
+    make_room: Callable[[], bool] = lambda: False
+    """Gives up a reserve for what has to be created on a full disk; False where none is left."""
     failed: dict[int, str] = field(default_factory=dict)
     """Why an item was left, or put back."""
     notes: dict[int, str] = field(default_factory=dict)
@@ -70,6 +78,7 @@ class Deletion:
     def into_trash(self) -> None:
         """Move everything, put back what fails, and commit. Raises StuckError."""
         try:
+            self._make_all()
             self.keep_all()
             own = [m for m in self.intent.moves if not m.needs]
             for content in (False, True):
@@ -84,6 +93,26 @@ class Deletion:
         except OSError as e:
             raise StuckError(reason(e)) from e
         self._verify()
+
+    def _make_all(self) -> None:
+        """What takes the place of what goes, durable in the entry (I6). Raises OSError when stuck."""
+        swaps = [m for m in self.intent.moves if m.replacement is not None]
+        for move in swaps:
+            if not self.failed.keys() & {move.item, *move.needs}:
+                try:
+                    self._make(move)
+                except (ChangedError, OSError) as e:
+                    self.fail(move.item, e)
+        if swaps:
+            self.fs.fsync(self.slot.files)
+
+    def _make(self, move: Move) -> None:
+        try:
+            self.place.exchange.make(move)
+        except OSError as e:
+            if e.errno not in FULL or not self.make_room():
+                raise
+            self._make(move)
 
     def keep_all(self) -> None:
         """Second names of what stays. An item whose content changed fails. Raises OSError when stuck."""
@@ -105,6 +134,8 @@ class Deletion:
                 self.place.trash(move)
                 self.advance(move.source)
             self.place.sync(moves)
+            if not all(self.place.gone(m) for m in moves if m.replacement is not None):
+                raise ChangedError(NOWHERE)
         except (ChangedError, OSError) as e:
             self.fail(number, e)
 
@@ -112,7 +143,8 @@ class Deletion:
         """Put an item back, with the shared content that it needs. Raises OSError where that fails too."""
         self.failed.setdefault(number, reason(error) if isinstance(error, OSError) else str(error))
         if isinstance(error, OSError) and error.errno == errno.EXDEV:
-            self.failed[number] = CROSSED
+            swapped = any(m.replacement is not None for m in self.intent.moves_of([number]))
+            self.failed[number] = NOT_EXCHANGED if swapped else CROSSED
             self.crossed.add(number)
         self.left |= {m.source for m in self.intent.moves if number in m.needs}
         put_back(self.place, self.intent, [number])
@@ -149,7 +181,7 @@ class Deletion:
     def _verify(self) -> None:
         """Success is claimed only for what a new look finds gone (I9)."""
         for move in self.intent.moves:
-            if move.item in self.done and move.source not in self.left and lstat_below(self.place.root, move.source):
+            if move.item in self.done and move.source not in self.left and not self.place.gone(move):
                 self.back[move.item] = f"{move.source} is there again: something wrote it meanwhile"
 
     def empty(self, vault: Vault) -> None:

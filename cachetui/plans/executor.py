@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cachetui import fs as fs_module
 from cachetui.fs import DISK, Fs, open_dir
 from cachetui.plans import history, places, server
-from cachetui.plans.deletion import Deletion, StuckError
-from cachetui.plans.intent import make_intent
+from cachetui.plans.deletion import FULL, Deletion, StuckError
+from cachetui.plans.intent import is_whole, make_intent
 from cachetui.plans.lock import HeldError
-from cachetui.plans.model import Outcome, Plan, PlannedItem, Progress, Result, TrashPlace
+from cachetui.plans.model import ROOT, Outcome, Plan, PlannedItem, Progress, Result, TrashPlace
 from cachetui.plans.moves import Place
 from cachetui.plans.record import Act
 from cachetui.plans.survey import reason
 from cachetui.plans.vault import open_vault
 
 UNFINISHED = "interrupted ({}); the next start of cachetui puts it right"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_ROOM = "the disk is too full to note down what would be deleted: empty the trash first, or delete permanently"
+_NO_ROOM_TO_SWAP = "the disk is too full to note down what would be done: empty the trash first"
 
 
 @dataclass
@@ -66,7 +66,7 @@ def execute(
         done = _on_root(run, root, items)
         results.update(zip(numbers, done, strict=True))
     ordered = tuple(results[n] for n in range(len(plan.items)))
-    verb = "delete permanently" if plan.permanent else plan.verb
+    verb = "delete permanently" if plan.permanent and not plan.swaps else plan.verb
     history.note(fs, when, verb, operation, ordered)
     return Outcome(plan.verb, ordered, operation if any(r.done for r in ordered) else "", tuple(messages))
 
@@ -102,14 +102,19 @@ def _on_root(run: _Run, root: str, items: Sequence[PlannedItem]) -> list[Result]
     except StuckError as e:
         why = UNFINISHED.format(e)
     except OSError as e:
-        why = NO_ROOM if e.errno in _FULL else f"nothing was changed: {reason(e)}"
+        why = (
+            (_NO_ROOM_TO_SWAP if run.plan.swaps else NO_ROOM)
+            if e.errno in FULL
+            else f"nothing was changed: {reason(e)}"
+        )
     return [Result(i.target, root, False, why) for i in items]
 
 
 def _by_hand(run: _Run, place: TrashPlace, root: str, items: Sequence[PlannedItem]) -> dict[str, Result]:
     """Through the trash; permanently also in place, where the trash has no room or a rename into it is impossible."""
-    if not run.plan.permanent:
-        return _attempt(run, Act.DELETE, place.path, root, items)[0]
+    if not run.plan.permanent or run.plan.swaps:
+        act = Act.DESTROY if run.plan.permanent else Act.DELETE
+        return _attempt(run, act, place.path, root, items)[0]
     results: dict[str, Result] = {}
     rest = list(items)
     if place.path:
@@ -117,7 +122,7 @@ def _by_hand(run: _Run, place: TrashPlace, root: str, items: Sequence[PlannedIte
             results, crossed = _attempt(run, Act.DESTROY, place.path, root, items)
             rest = [i for n, i in enumerate(items) if n in crossed]
         except OSError as e:
-            if e.errno not in _FULL:
+            if e.errno not in FULL:
                 raise
     if rest:
         path = places.fallback(root)
@@ -130,12 +135,17 @@ def _attempt(
     run: _Run, act: Act, path: str, root: str, items: Sequence[PlannedItem]
 ) -> tuple[dict[str, Result], frozenset[int]]:
     """Results, and the items that cannot be renamed into the trash. Raises OSError only before the first change."""
+    base = root
+    if is_whole(items):
+        base = os.path.dirname(root)
+        places.remember(run.fs, path)
     with open_vault(run.fs, path, create=True) as vault:
         slot = vault.take()
-        root_fd = open_dir(root)
+        root_fd = open_dir(base)
         try:
-            intent = make_intent(act, run.operation, run.when, path, root_fd, items)
-            deletion = Deletion(Place(run.fs, root_fd, root, slot), intent, run.advance)
+            intent = make_intent(act, run.operation, run.when, path, root_fd, items, run.plan.verb)
+            make_room = partial(vault.make_room, slot)
+            deletion = Deletion(Place(run.fs, root_fd, base, slot), intent, run.advance, make_room)
             deletion.begin()
             if act is Act.ERASE:
                 deletion.erase()
@@ -155,11 +165,13 @@ def _result(number: int, item: PlannedItem, deletion: Deletion, permanent: bool)
     if number in deletion.failed:
         return Result(item.target, root, False, f"left as it was: {deletion.failed[number]}")
     gone = {m.source for m in deletion.intent.moves} - deletion.left
+    if deletion.intent.whole:
+        gone = {ROOT}
     moved = sum(s.allocated for s in item.steps if s.path in gone)
     stayed = [s.path for s in item.steps if s.path not in gone]
     notes = [deletion.notes[number]] if number in deletion.notes else []
     if stayed:
-        notes.append(f"{len(stayed)} shared files stay for what was not deleted")
+        notes.append(f"{len(stayed)} shared files stay for what did not go")
     if number in deletion.back:
         return Result(item.target, root, False, deletion.back[number])
     result = Result(item.target, root, True, "; ".join(notes))

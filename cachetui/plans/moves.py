@@ -11,19 +11,16 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachetui.fs import Fs, open_dir
+from cachetui.plans.exchange import ChangedError, Exchange, Stands, check, is_unchanged
 from cachetui.plans.record import Intent, Kept, Move
 from cachetui.plans.survey import is_there, lstat_below, measure, mount_points, mounted_below, parent_of
 from cachetui.plans.vault import Slot
 from cachetui.walk import allocated
 
 NOT_LINKABLE = (errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-
-
-class ChangedError(Exception):
-    """What stands on disk is not what the plan or the record says; nothing was done."""
 
 
 @dataclass
@@ -35,11 +32,19 @@ class Place:
     root_path: str
     slot: Slot
 
+    @property
+    def exchange(self) -> Exchange:
+        """For moves that have a replacement."""
+        return Exchange(self.fs, self.root, self.root_path, self.slot)
+
     def trash(self, move: Move) -> None:
         """Rename a name into the entry, after looking once more that it is what was planned (I2).
 
         Raises ChangedError, OSError.
         """
+        if move.replacement is not None:
+            self.exchange.swap(move)
+            return
         with parent_of(self.root, move.source) as (parent, name):
             check(parent, name, move, self.root_path)
             self.fs.rename(parent, name, self.slot.files, move.slot)
@@ -49,21 +54,78 @@ class Place:
                 raise ChangedError("it was replaced at this very moment")
 
     def holds(self, move: Move) -> bool:
-        """Whether the entry holds what this move is about."""
+        """Whether the move is made: the entry holds what it is about."""
+        if move.replacement is not None:
+            return self.exchange.made(move)
         return is_there(self.slot.files, move.slot)
 
     def back(self, move: Move) -> None:
         """Rename a name from the entry to where it was, if the entry holds it. Raises FileExistsError, OSError."""
-        if self.holds(move):
+        if move.replacement is not None:
+            self.exchange.back(move)
+        elif self.holds(move):
             with parent_of(self.root, move.source) as (parent, name):
                 self.fs.rename(self.slot.files, move.slot, parent, name)
 
     def again(self, move: Move) -> None:
         """Take back what `back` did: into the entry again, if it is the same file or folder."""
+        if move.replacement is not None:
+            self.exchange.again(move)
+            return
         found = lstat_below(self.root, move.source)
         if found is not None and found.st_ino == move.was.ino and not self.holds(move):
             with parent_of(self.root, move.source) as (parent, name):
                 self.fs.rename(parent, name, self.slot.files, move.slot)
+
+    def gone(self, move: Move) -> bool:
+        """Whether a new look finds it gone, and what takes its place where that was planned (I9)."""
+        if move.replacement is not None:
+            return self.exchange.holds_up(move)
+        return lstat_below(self.root, move.source) is None
+
+    def in_the_way(self, move: Move) -> bool:
+        """Whether something stands where a move would go back to. Raises OSError."""
+        if move.replacement is not None:
+            return self.exchange.stands(move) is Stands.OTHER
+        return self.holds(move) and lstat_below(self.root, move.source) is not None
+
+    def dangles(self, move: Move) -> bool:
+        """Whether a link that took its place leads nowhere now. Raises OSError."""
+        if move.replacement is None or self.exchange.stands(move) is not Stands.REPLACEMENT:
+            return False
+        return not self.exchange.holds_up(move)
+
+    def intact(self, move: Move) -> bool:
+        """Whether the entry holds all of what was there, or never took it. Raises OSError."""
+        if move.was.type == "none" or is_unchanged(self.slot.files, move):
+            return True
+        if move.replacement is not None:
+            return self.exchange.stands(move) is Stands.ORIGINAL
+        return not is_there(self.slot.files, move.slot) and lstat_below(self.root, move.source) is not None
+
+    def heal(self, move: Move) -> None:
+        """Close the window that an exchange in several steps may have left open. Raises OSError."""
+        if move.replacement is not None:
+            self.exchange.heal(move)
+
+    def grew(self, move: Move) -> bool:
+        """Whether a folder that took its place is another one now than when it was staged. Raises OSError."""
+        if move.staged is None or self.exchange.stands(move) is not Stands.REPLACEMENT:
+            return False
+        with parent_of(self.root, move.source) as (parent, name):
+            return measure(parent, name)[0] != replace(move.staged, dev=os.fstat(parent).st_dev)
+
+    def lost(self, move: Move) -> bool:
+        """Whether neither the root nor the entry has it any more. Raises OSError."""
+        if move.replacement is None:
+            return not self.holds(move) and lstat_below(self.root, move.source) is None
+        missing = self.exchange.stands(move) is not Stands.ORIGINAL and not self.holds(move)
+        return missing and move.was.type != "none"
+
+    def unmake(self, moves: Iterable[Move]) -> None:
+        """Remove the replacements that wait in the entry, once what they stood for is back for good. Raises OSError."""
+        if sum(self.exchange.unmake(m) for m in moves if m.replacement is not None):
+            self.fs.fsync(self.slot.files)
 
     def keep(self, kept: Kept) -> bool:
         """Give content that stays a second name in the entry; False where links are impossible. Raises OSError."""
@@ -139,18 +201,6 @@ class Place:
             pass  # it went along with a folder above it
 
 
-def check(parent: int, name: str, move: Move, root_path: str) -> None:
-    """Raise ChangedError where a name is no longer what was planned, OSError where that cannot be told."""
-    try:
-        was, found = measure(parent, name)
-    except FileNotFoundError:
-        raise ChangedError("it is gone") from None
-    if was != move.was or found.entries != move.entries:
-        raise ChangedError("it changed on disk after the plan was made")
-    if was.type == "dir" and mounted_below(f"{root_path}/{move.source}", mount_points()):
-        raise ChangedError("a file system is mounted inside")
-
-
 def put_back(place: Place, intent: Intent, items: Iterable[int]) -> None:
     """Revert a delete: content first, references last, then the second names. Raises OSError where it cannot."""
     chosen = frozenset(items)
@@ -158,6 +208,7 @@ def put_back(place: Place, intent: Intent, items: Iterable[int]) -> None:
     for move in reversed(moves):
         place.back(move)
     place.sync(moves)
+    place.unmake(moves)
     for kept in intent.kept_of(chosen):
         place.give(kept)  # somebody else may have removed it meanwhile; what needs it is back
         if chosen.issuperset(kept.items):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from cachetui import paths
-from cachetui.fs import open_dir
+from cachetui.fs import Fs, open_dir
 from cachetui.model import Root
 from cachetui.plans.model import TrashPlace
 from cachetui.plans.survey import mount_points, same_mount
@@ -50,14 +52,58 @@ def fallback(root: str) -> str:
     return str(paths.fallback_journal_dir() / f"{st.st_dev:x}-{st.st_ino:x}")
 
 
+def beside(parent: str) -> str:
+    """The trash folder of roots that lie in this folder."""
+    return os.path.join(parent, NAME)
+
+
 def existing(roots: Sequence[Root]) -> dict[str, list[Root]]:
-    """Every trash or journal folder that exists for these roots, with the roots it may hold entries of."""
+    """Every trash or journal folder that exists for these roots, with the roots it may hold entries of.
+
+    Also those beside links that lead to a root, and beside roots that were moved: the drive may not be there now.
+    """
     found: dict[str, list[Root]] = {}
     for root in roots:
-        for path in _all(root):
-            if _is_ours(path, root.path):
-                found.setdefault(path, []).append(root)
+        for path in (*_all(root), *_beside_links(root.given)):
+            if _is_ours(path, root.path) and root not in found.setdefault(path, []):
+                found[path].append(root)
+    for path in _remembered():
+        if _is_ours(path, os.path.dirname(path)):
+            found.setdefault(path, [])
     return found
+
+
+def _beside_links(given: str) -> Iterator[str]:
+    """Trash folders beside a path and the folders above it, wherever that is a link."""
+    while os.path.isabs(given) and given != os.path.dirname(given):
+        if os.path.islink(given):
+            yield beside(os.path.realpath(os.path.dirname(given)))
+        given = os.path.dirname(given)
+
+
+def remember(fs: Fs, trash: str) -> None:
+    """Note that a root is moved away from beside this trash folder: while its drive is not there, nothing else tells.
+
+    Best effort: with the drive there, the link leads to it.
+    """
+    if trash in _remembered():
+        return
+    with suppress(OSError):
+        file = paths.moved_file()
+        fs.make_path(str(file.parent))
+        fs.append(str(file), json.dumps(trash).encode("ascii") + b"\n")
+
+
+def _remembered() -> list[str]:
+    try:
+        lines = paths.moved_file().read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return [path for path in found if isinstance(path, str) and os.path.basename(path) == NAME]
 
 
 def belongs(trash: str, root: str, store: str) -> bool:
@@ -68,6 +114,11 @@ def belongs(trash: str, root: str, store: str) -> bool:
         return False
     known = Root(store, root, st.st_dev, st.st_ino, "")
     return _is_ours(trash, root) and trash in _all(known)
+
+
+def belongs_beside(trash: str, parent: str) -> bool:
+    """Whether a record in a trash folder may speak of a root as a whole that lies in `parent`."""
+    return trash == beside(parent) and _is_ours(trash, parent)
 
 
 def _all(root: Root) -> list[str]:
@@ -84,7 +135,7 @@ def _is_ours(path: str, root: str) -> bool:
     try:
         st = os.lstat(path)
         return stat.S_ISDIR(st.st_mode) and _trusted(st.st_uid, root)
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

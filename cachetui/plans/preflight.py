@@ -50,12 +50,12 @@ def look(drafts: Sequence[Draft], kept: Mapping[Inode, int]) -> list[Found]:
 
 def _look_at(found: Found, root_fd: int, root: str, points: tuple[str, ...]) -> None:
     needs = dict(found.draft.needs)
-    forbidden = ""
+    not_yours = ""
     for path, phase in found.draft.paths:
         try:
             with parent_of(root_fd, path) as (parent, name):
                 was, below = measure(parent, name)
-                forbidden = forbidden or _forbidden(parent, was, below)
+                not_yours = not_yours or forbidden(parent, was, below)
         except FileNotFoundError:
             found.refused = f"{path} is not there any more: scan again"
         except OSError as e:
@@ -66,10 +66,10 @@ def _look_at(found: Found, root_fd: int, root: str, points: tuple[str, ...]) -> 
             return
         found.steps.append(Step(path, phase, was, below.entries, below.size, below.allocated, 0, needs.get(path, ())))
         found.measures.append(below)
-    found.refused, found.forbidden = forbidden, bool(forbidden)
+    found.refused, found.forbidden = not_yours, bool(not_yours)
 
 
-def _forbidden(parent: int, was: Identity, below: Measure) -> str:
+def forbidden(parent: int, was: Identity, below: Measure) -> str:
     """Why this user may not move a name away; empty when he may."""
     st = os.fstat(parent)
     me = os.geteuid()

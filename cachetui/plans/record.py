@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import Any
 
 from cachetui.fs import Fs
-from cachetui.plans.model import Identity, TrashedItem
+from cachetui.plans.model import Identity, Replacement, TrashedItem
 
 RESERVED = 128 * 1024
 """Bytes of a record that are really allocated when it is made, so that it can be written on a full disk."""
@@ -68,6 +68,10 @@ class Move:
     content: bool
     needs: tuple[int, ...] = ()
     """Other items of the entry that hold this too: it is moved after all of them and comes back with any of them."""
+    replacement: Replacement | None = None
+    """What takes its place. The target of a tree is relative to the trash folder."""
+    staged: Identity | None = None
+    """Of a tree, when it was still staged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,10 @@ class Intent:
     """For each item the folder it was part of and without which it makes no sense; empty for a whole item."""
     moves: tuple[Move, ...] = ()
     kept: tuple[Kept, ...] = ()
+    verb: str = "delete"
+    """What the operation is for; another one than delete where moves have a replacement."""
+    whole: bool = False
+    """It is about a root as a whole: `root` is the folder that it lies in, and the only move names it."""
 
     def moves_of(self, items: Iterable[int]) -> tuple[Move, ...]:
         """The moves that any of these items has a part in, in the order they are made."""
@@ -179,7 +187,7 @@ class Record:
 
     def begin(self, fs: Fs, intent: Intent) -> None:
         """Write the intent and make it durable. Raises OSError (ENOSPC: no room for so long a record)."""
-        self._write(fs, {"n": 0, "version": _VERSION, **asdict(intent)})
+        self._write(fs, {"n": 0, "version": _VERSION, **_body(intent)})
         self.intent, self._count = intent, 1
         self.state, self.present = State.DELETING, frozenset(i.number for i in intent.items)
 
@@ -256,10 +264,35 @@ def _checked(line: bytes) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
+def _body(intent: Intent) -> dict[str, Any]:
+    """An intent as JSON; what a deletion does not need is left out, so that older versions read it too."""
+    body = asdict(intent)
+    for move in body["moves"]:
+        for key in ("replacement", "staged"):
+            if move[key] is None:
+                del move[key]
+    if intent.verb == "delete":
+        del body["verb"]
+    if not intent.whole:
+        del body["whole"]
+    return body
+
+
+def _move(body: dict[str, Any]) -> Move:
+    more: dict[str, Any] = {"was": Identity(**body["was"]), "needs": tuple(body["needs"])}
+    if "replacement" in body:
+        more["replacement"] = Replacement(**body["replacement"])
+        if more["replacement"].kind not in ("link", "tree"):
+            raise ValueError
+    if "staged" in body:
+        more["staged"] = Identity(**body["staged"])
+    return Move(**{**body, **more})
+
+
 def _intent(body: dict[str, Any]) -> Intent | None:
     """The first line as a value; None where it is not one that this version could have written."""
     try:
-        moves = tuple(Move(**{**m, "was": Identity(**m["was"]), "needs": tuple(m["needs"])}) for m in body["moves"])
+        moves = tuple(_move(m) for m in body["moves"])
         kept = tuple(Kept(**{**k, "items": tuple(k["items"])}) for k in body["kept"])
         if not all(s.isdigit() for s in [m.slot for m in moves] + [k.slot for k in kept]):
             return None
@@ -275,6 +308,8 @@ def _intent(body: dict[str, Any]) -> Intent | None:
             homes=tuple(body["homes"]),
             moves=moves,
             kept=kept,
+            verb=str(body.get("verb", "delete")),
+            whole=bool(body.get("whole", False)),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

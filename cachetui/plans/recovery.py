@@ -18,7 +18,7 @@ from cachetui.plans.record import Act, Intent, Record, State
 from cachetui.plans.restoration import Restoration, tidy
 from cachetui.plans.survey import is_there, lstat_below, parent_of, reason
 from cachetui.plans.trash import open_entry
-from cachetui.plans.vault import ENTRIES, Vault, open_vault, peek
+from cachetui.plans.vault import ENTRIES, Slot, Vault, open_vault, peek
 
 
 def recover(roots: Sequence[Root], *, dry_run: bool = False, fs: Fs = DISK) -> tuple[Recovery, ...]:
@@ -74,10 +74,19 @@ def _pending(path: str, record: Record, who: str) -> Recovery:
     return Recovery(path, record.intent.operation, "pending", who or f"unfinished {_words(record.intent)}")
 
 
+_VERBS = {
+    "delete": "deletion",
+    "archive": "archiving",
+    "restore": "restoring",
+    "relink": "linking",
+    "adopt": "adopting",
+}
+
+
 def _words(intent: Intent) -> str:
     names = ", ".join(i.target for i in intent.items[:3])
     more = f" and {len(intent.items) - 3} more" if len(intent.items) > 3 else ""
-    return f"deletion of {names}{more}"
+    return f"{_VERBS.get(intent.verb, intent.verb)} of {names}{more}"
 
 
 def _recover_all(fs: Fs, path: str, names: Sequence[str], known: set[str]) -> list[Recovery]:
@@ -105,12 +114,9 @@ def _recover_one(fs: Fs, vault: Vault, name: str, known: set[str]) -> Recovery |
             return Recovery(vault.path, "", "failed", f"entry {name} of the trash is not understood and left alone")
         operation = record.intent.operation
         if record.state is State.EMPTYING:
-            empty_slot(fs, slot, os.path.join(vault.path, ENTRIES, name), Meter())
-            intent = record.intent
-            record.clear(fs)
-            return Recovery(vault.path, operation, "finished", f"emptying the trash of the {_words(intent)}")
+            return _empty_on(fs, vault, slot, record.intent)
         with open_entry(fs, vault, name) as (place, intent):
-            if os.path.realpath(place.root_path) not in known:
+            if not intent.whole and os.path.realpath(place.root_path) not in known:
                 return None  # of another root that shares this trash folder; its turn comes with that root
             return _settle(place, intent, vault)
     except (OSError, StuckError) as e:
@@ -118,8 +124,27 @@ def _recover_one(fs: Fs, vault: Vault, name: str, known: set[str]) -> Recovery |
         return Recovery(vault.path, operation, "failed", f"unfinished work stays unfinished: {why}; it is tried again")
 
 
+def _empty_on(fs: Fs, vault: Vault, slot: Slot, intent: Intent) -> Recovery:
+    """Go on unlinking; but while the drive with the proven copies is not there, what is whole goes back (I1)."""
+    swapped = any(m.replacement is not None for m in intent.moves)
+    if swapped and intent.act is Act.DESTROY:
+        with open_entry(fs, vault, slot.name) as (place, _):
+            if any(place.dangles(m) for m in intent.moves):
+                if not all(place.intact(m) for m in intent.moves):
+                    message = f"{_words(intent)}: its drive is not there; what is left here goes when it is back"
+                    return Recovery(vault.path, intent.operation, "failed", message)
+                place.slot.record.append(fs, "undone")
+                return _revert(place, intent, vault)
+    empty_slot(fs, slot, os.path.join(vault.path, ENTRIES, slot.name), Meter())
+    slot.record.clear(fs)
+    what = _words(intent) if swapped and intent.act is Act.DESTROY else f"emptying the trash of the {_words(intent)}"
+    return Recovery(vault.path, intent.operation, "finished", what)
+
+
 def _settle(place: Place, intent: Intent, vault: Vault) -> Recovery | None:
     record = place.slot.record
+    for move in intent.moves:
+        place.heal(move)
     if record.state is State.TRASHED:
         tidy(place, intent)
         return None
@@ -135,7 +160,7 @@ def _settle(place: Place, intent: Intent, vault: Vault) -> Recovery | None:
         return _erase_on(place, intent, vault)
     if intent.act is Act.SERVER:
         return _settle_server(place, intent, vault)
-    if intent.moves and all(place.holds(m) for m in intent.moves):
+    if intent.moves and all(place.holds(m) and (m.replacement is None or place.gone(m)) for m in intent.moves):
         return _finish(place, intent, vault)
     return _revert(place, intent, vault)
 
@@ -156,13 +181,16 @@ def _settle_server(place: Place, intent: Intent, vault: Vault) -> Recovery:
 def _finish(place: Place, intent: Intent, vault: Vault) -> Recovery:
     record, everything = place.slot.record, [i.number for i in intent.items]
     if intent.act is Act.DESTROY:
+        place.sync(intent.moves)
         record.append(place.fs, "empty", everything)
         empty_slot(place.fs, place.slot, os.path.join(vault.path, ENTRIES, place.slot.name), Meter())
         record.clear(place.fs)
-        return Recovery(vault.path, intent.operation, "finished", f"permanent {_words(intent)}")
+        permanent = "permanent " if intent.verb == "delete" else ""
+        return Recovery(vault.path, intent.operation, "finished", f"{permanent}{_words(intent)}")
     place.sync(intent.moves)
     record.append(place.fs, "done", everything)
-    return Recovery(vault.path, intent.operation, "finished", f"{_words(intent)}; it is in the trash")
+    what = "it" if intent.verb == "delete" else "what was there before"
+    return Recovery(vault.path, intent.operation, "finished", f"{_words(intent)}; {what} is in the trash")
 
 
 def _revert(place: Place, intent: Intent, vault: Vault) -> Recovery:
@@ -174,6 +202,8 @@ def _revert(place: Place, intent: Intent, vault: Vault) -> Recovery:
         for move in reversed(intent.moves):
             with suppress(FileExistsError):
                 place.back(move)
+        place.sync(intent.moves)
+        place.unmake(intent.moves)
     remaining = {n for m in intent.moves if place.holds(m) for n in (m.item, *m.needs)}
     if remaining or not place.slot.is_empty():
         place.slot.record.append(place.fs, "done", remaining)

@@ -36,8 +36,10 @@ class Restoration:
             if home and lstat_below(self.place.root, home) is None:
                 return f"{home}, which it was part of, is gone; bring that back first"
             for move in self.intent.moves_of([number]):
-                if self.place.holds(move) and lstat_below(self.place.root, move.source) is not None:
+                if self.place.in_the_way(move):
                     return f"something else is at {move.source} now; move that away first"
+                if not self.patient and self.place.grew(move):
+                    return f"{move.source} was changed since: that would be lost from sight"
             for kept in self.intent.kept_of([number]):
                 there = lstat_below(self.place.root, kept.source) is not None
                 if there and is_there(self.place.slot.kept, kept.slot) and not self.place.stands(kept):
@@ -48,16 +50,14 @@ class Restoration:
 
     def missing(self, number: int) -> tuple[str, ...]:
         """Paths of an item that neither the root nor the entry has any more."""
-        found = [m.source for m in self.intent.moves_of([number]) if self._lost(m.source, self.place.holds(m))]
-        kept = self.intent.kept_of([number])
-        return (
-            *found,
-            *(k.source for k in kept if self._lost(k.source, is_there(self.place.slot.kept, k.slot))),
-        )
+        found = [m.source for m in self.intent.moves_of([number]) if self._lost(m)]
+        return (*found, *(k.source for k in self.intent.kept_of([number]) if self._lost(k)))
 
-    def _lost(self, source: str, held: bool) -> bool:
+    def _lost(self, name: Move | Kept) -> bool:
         try:
-            return not held and lstat_below(self.place.root, source) is None
+            if isinstance(name, Move):
+                return self.place.lost(name)
+            return not is_there(self.place.slot.kept, name.slot) and lstat_below(self.place.root, name.source) is None
         except OSError:
             return True
 
@@ -92,6 +92,7 @@ class Restoration:
             back = pending - self.failed.keys()
             self._remove_empty(record.folders)
             self._sync(pending)
+            self.place.unmake(self.intent.moves_of(back))
             if not back:
                 record.append(self.place.fs, "cancelled")
                 return back

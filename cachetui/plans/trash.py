@@ -63,11 +63,12 @@ def _entry(path: str, name: str, record: Record, intent: Intent) -> TrashEntry:
         intent.operation,
         os.path.join(path, ENTRIES, name),
         path,
-        root_of(path, intent),
+        os.path.join(root_of(path, intent), intent.moves[0].source) if intent.whole else root_of(path, intent),
         intent.store,
         intent.when,
         tuple(i for i in intent.items if i.number in record.present),
         intent.by,
+        intent.verb,
     )
 
 
@@ -87,7 +88,10 @@ def open_entry(fs: Fs, vault: Vault, name: str) -> Iterator[tuple[Place, Intent]
     path = root_of(vault.path, intent)
     if not os.path.isdir(path):
         raise FileNotFoundError(errno.ENOENT, f"the folder it came from, {path}, is gone; make it again first")
-    if not places.belongs(vault.path, path, intent.store):
+    if os.path.islink(path):
+        raise NotADirectoryError(errno.ENOTDIR, f"{path} was moved and is a link now; it cannot come back there")
+    ours = places.belongs_beside(vault.path, path) if intent.whole else places.belongs(vault.path, path, intent.store)
+    if not ours:
         raise PermissionError(errno.EPERM, "it is not in a trash folder of that root")
     root = open_dir(path)
     try:

@@ -1,6 +1,7 @@
 """A trash folder on disk: a lock, and entries made before they are needed.
 
     <trash>/.gitignore  lock
+            incoming/           what is staged here to take the place of something; not looked at here
             entries/0001/record   the journal (record.py), its blocks really allocated
                          files/   what was moved here: 0, 1, 2 ...
                          kept/    second names of content that stayed for others
@@ -23,7 +24,7 @@ from cachetui.plans.survey import is_there
 
 SPARE = 2
 """Free entries that are kept ready."""
-ENTRIES, FILES, KEPT, RECORD = "entries", "files", "kept", "record"
+ENTRIES, FILES, KEPT, RECORD, INCOMING = "entries", "files", "kept", "record", "incoming"
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _WRITE = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -37,6 +38,8 @@ class Slot:
     files: int
     kept: int
     record: Record
+    top: int
+    """The trash folder."""
 
     def is_empty(self) -> bool:
         """True when nothing was moved or linked into it."""
@@ -46,9 +49,10 @@ class Slot:
 class Vault:
     """A trash folder, open and locked by this process."""
 
-    def __init__(self, fs: Fs, path: str, entries: int, stack: ExitStack) -> None:
+    def __init__(self, fs: Fs, path: str, top: int, entries: int, stack: ExitStack) -> None:
         self.fs = fs
         self.path = path
+        self._top = top
         self._entries = entries
         self._stack = stack
 
@@ -63,7 +67,7 @@ class Vault:
             files = _until(made, open_dir(FILES, fd))
             kept = _until(made, open_dir(KEPT, fd))
             record = _until(made, os.open(RECORD, _WRITE, dir_fd=fd))
-            slot = Slot(name, fd, files, kept, Record.read(record))
+            slot = Slot(name, fd, files, kept, Record.read(record), self._top)
             self._stack.push(made.pop_all())
             return slot
 
@@ -85,6 +89,24 @@ class Vault:
                     self._complete(name)
             for _ in range(SPARE - len(free)):
                 self._complete(self._make())
+
+    def make_room(self, slot: Slot) -> bool:
+        """Take a spare entry apart, for what an operation on a full disk has to create; `top_up` makes it again.
+
+        False where there is none left. Raises OSError.
+        """
+        spare = [n for n in self.names() if n != slot.name and _free(self._entries, n)]
+        if not spare:
+            return False
+        fd = open_dir(spare[-1], self._entries)
+        try:
+            for name in os.listdir(fd):
+                (self.fs.unlink if name == RECORD else self.fs.rmdir)(fd, name)
+        finally:
+            os.close(fd)
+        self.fs.rmdir(self._entries, spare[-1])
+        self.fs.fsync(self._entries)
+        return True
 
     def _make(self) -> str:
         taken = {int(n) for n in self.names()}
@@ -123,7 +145,7 @@ def open_vault(fs: Fs, path: str, *, create: bool = False, lock: bool = True) ->
             fs.mkdir(fd, ENTRIES)
             fs.fsync(fd)
         entries = _until(stack, open_dir(ENTRIES, fd))
-        yield Vault(fs, path, entries, stack)
+        yield Vault(fs, path, fd, entries, stack)
 
 
 def peek(path: str) -> Iterator[tuple[str, Record, int]]:

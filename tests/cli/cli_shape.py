@@ -98,7 +98,7 @@ OUTCOME = {
 }  # fmt: skip
 RM = {"schema": int, "verb": str, "dry_run": bool, "plan": (PLAN, None), "outcome": (OUTCOME, None)}
 ENTRY = {
-    "id": str, "store": str, "root": str, "path": str, "deleted": TIME, "by": str, "frees": BYTES,
+    "id": str, "store": str, "verb": str, "root": str, "path": str, "deleted": TIME, "by": str, "frees": BYTES,
     "items": [{"number": int, "target": str, "name": str, "size": BYTES, "allocated": BYTES, "frees": BYTES}],
 }  # fmt: skip
 TRASH = {"schema": int, "entries": [ENTRY], "frees": BYTES}
