@@ -45,6 +45,13 @@ class Lead:
     reason: str = ""
     """Why it cannot be reached although something is there, e.g. `permission denied`."""
 
+    @property
+    def state(self) -> str:
+        """Why nothing can be read there, as it follows `which`."""
+        if self.reason:
+            return f"cannot be read: {self.reason}"
+        return "does not answer now" if self.silent else "is not there now"
+
 
 class _Mounts:
     """Which network mounts there are and which of them are silent."""
@@ -185,10 +192,8 @@ def leaves(root: str, dev: int, lead: Lead) -> bool:
 
 def offline(item: Item, lead: Lead, link: str) -> Item:
     """The item when what its link leads to cannot be reached now; how large it is is not known here."""
-    what = "does not answer now" if lead.silent else "is not there now"
-    what = f"cannot be read: {lead.reason}" if lead.reason else what
     hint = "check its permissions" if lead.reason else "plug that drive in, or connect to that server"
-    problem = Problem("offline", f"lies at {lead.path}, which {what}", link, hint)
+    problem = Problem("offline", f"lies at {lead.path}, which {lead.state}", link, hint)
     item = replace(item, problems=(*item.problems, problem), extra=(*item.extra, (LIES_IN, lead.path)))
     return item.with_states(OFFLINE).with_away(item.size)
 

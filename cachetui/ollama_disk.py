@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cachetui import walk
+from cachetui import afar, walk
 from cachetui.model import Blob, Problem, Root
 from cachetui.ollama_layout import BLOB, BLOBS, MANIFESTS
 
@@ -30,9 +30,9 @@ class OllamaDisk:
     owner: dict[str, tuple[int, int]] = field(default_factory=dict)
     """uid and gid of the files in blobs/."""
     archived: dict[str, str] = field(default_factory=dict)
-    """Links that reach content outside of the store, with their targets."""
-    offline: dict[str, str] = field(default_factory=dict)
-    """Links that reach nothing now, with their targets."""
+    """Links that reach content outside of the store, with the real path of that."""
+    offline: dict[str, afar.Lead] = field(default_factory=dict)
+    """Links that reach nothing now."""
     aliases: dict[str, str] = field(default_factory=dict)
     """Links to another blob of this store, by name."""
     other: int = 0
@@ -193,19 +193,15 @@ def _read_blob(disk: OllamaDisk, name: str, st: os.stat_result, nested: frozense
 def _read_link(disk: OllamaDisk, name: str, st: os.stat_result) -> None:
     """A blob moved away with a link left behind: it works for the server as long as the target is there."""
     full = f"{disk.root.path}/{BLOBS}/{name}"
-    size, target = 0, ""
-    try:
-        target = os.readlink(full)
-        reached = os.stat(full)
-        folder, last = os.path.split(os.path.realpath(full))
-    except OSError:
-        disk.offline[name] = target
+    size = 0
+    lead = afar.follow(full)
+    folder, last = os.path.split(lead.real)
+    if lead.stat is None or not stat.S_ISREG(lead.stat.st_mode):
+        disk.offline[name] = lead
+    elif folder == f"{disk.root.path}/{BLOBS}" and BLOB.fullmatch(last):
+        disk.aliases[name] = last
     else:
-        if folder == f"{disk.root.path}/{BLOBS}" and BLOB.fullmatch(last):
-            disk.aliases[name] = last
-        elif stat.S_ISREG(reached.st_mode):
-            disk.archived[name] = target
-            size = reached.st_size
-        else:
-            disk.offline[name] = target
+        disk.archived[name] = lead.real
+        disk.used[name] = lead.stat.st_atime
+        size = lead.stat.st_size
     disk.blobs[name] = walk.blob(f"{BLOBS}/{name}", st)._replace(size=size)
