@@ -195,7 +195,7 @@ def offline(item: Item, lead: Lead, link: str) -> Item:
     hint = "check its permissions" if lead.reason else "plug that drive in, or connect to that server"
     problem = Problem("offline", f"lies at {lead.path}, which {lead.state}", link, hint)
     item = replace(item, problems=(*item.problems, problem), extra=(*item.extra, (LIES_IN, lead.path)))
-    return item.with_states(OFFLINE).with_away(item.size)
+    return item.with_states(OFFLINE).with_sizes()
 
 
 def slow(item: Item, lead: Lead, link: str) -> Item:

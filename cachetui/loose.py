@@ -10,21 +10,24 @@ import stat
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cachetui import walk
+from cachetui import afar, manifest, walk
 from cachetui.filesystem import shares_extents
 from cachetui.formats import traits
 from cachetui.hub_layout import IGNORED, OURS
 from cachetui.loose_spots import Rest, Spot, link_problem, spots
 from cachetui.model import (
+    ARCHIVED,
     FOREIGN_OWNER,
+    LIES_IN,
     OK,
     PARTIAL,
     PARTIALS,
     READ_ONLY,
     Blob,
     Item,
+    Problem,
     Reporter,
     Revision,
     Root,
@@ -43,7 +46,17 @@ WORTH_A_ROW = 1_000_000
 
 def stubs(root: Root, identify: Identify) -> Sequence[Stub]:
     """The names of the models in a root, from listings alone. Never raises."""
-    return [_stub(root, spot, identify) for spot in spots(root, frozenset(), Rest())]
+    return [_stub(root, spot, identify) for spot in spots(root, frozenset(), Rest(), _entries(root))]
+
+
+def _entries(root: Root) -> set[str]:
+    """What the manifest says of a root that is the `folders` of an archive: paths of its entries."""
+    try:
+        found = manifest.read(os.path.dirname(root.path)) if root.archive else None
+    except manifest.ManifestError:
+        return set()
+    prefix = os.path.basename(root.path) + "/"
+    return {e.path[len(prefix) :] for e in found.entries if e.path.startswith(prefix)} if found else set()
 
 
 def _stub(root: Root, spot: Spot, identify: Identify) -> Stub:
@@ -57,7 +70,7 @@ def scan(store: str, root: Root, nested: frozenset[tuple[int, int]], report: Rep
     items: list[Item] = []
     complete = True
     maker = _Maker(store, root, nested, report, identify, rest)
-    for spot in spots(root, nested, rest):
+    for spot in spots(root, nested, rest, _entries(root)):
         item = None if report.cancelled() else maker.model(spot)
         if item is None or report.cancelled():
             complete = False
@@ -74,13 +87,15 @@ def scan(store: str, root: Root, nested: frozenset[tuple[int, int]], report: Rep
         complete = not report.cancelled()
     return RootScan(
         root, tuple(items), other, tuple(rest.nested), tuple(rest.problems), tuple(rest.blind),
-        shares_extents(root.dev), complete,
+        shares_extents(root.dev), complete, sum(item.away for item in items),
     )  # fmt: skip
 
 
 def removal(selection: Selection, nested: Iterable[str]) -> Removal:
     """What removing a model takes: its folder, its files, or the one file. `nested`: of the root's scan."""
     item, name = selection.item, selection.file
+    if not selection.is_whole and (why := afar.refuse_part(item)):
+        return Removal((), refused=why)
     if item.kind == "unknown":
         return Removal(
             (), refused="no model was recognised in it: remove it with your file manager if you do not need it"
@@ -111,6 +126,8 @@ class _Maker:
 
     def model(self, spot: Spot) -> Item:
         """The item at a spot."""
+        if spot.lead is not None:
+            return self._elsewhere(spot, spot.lead)
         if spot.kind == "folder":
             return self._folder(spot)
         tally = walk.Tally()
@@ -127,6 +144,47 @@ class _Maker:
         if stat.S_ISLNK(st.st_mode):
             tally.links.append((path, ""))
 
+    def _elsewhere(self, spot: Spot, lead: afar.Lead) -> Item:
+        """A folder that is only a link: what is there is shown, and counts there."""
+        ((path, st),) = spot.files
+        stub = _stub(self.root, spot, self.identify)
+        base = Item(
+            stub.id, self.store, self.root.path, stub.kind, stub.name, path,
+            overhead=walk.allocated(st), last_modified=st.st_mtime, uid=st.st_uid, gid=st.st_gid,
+            states=self._states(st),
+        )  # fmt: skip
+        link = f"{self.root.path}/{path}"
+        if lead.stat is None:
+            return afar.offline(base, lead, link)
+        top, name = os.path.split(lead.real)
+        far = Root(self.store, top, lead.stat.st_dev, -1, "archive")
+        maker = _Maker(self.store, far, self.nested, self.report, self.identify, Rest())
+        late = afar.slow(base, lead, link)
+        item = afar.patiently(lead.real, lambda: maker.model(Spot(name, "folder")), late)
+        return item if item is late else afar.archived(base, item, lead.real)
+
+    def _states(self, st: os.stat_result | None) -> tuple[str, ...]:
+        states = [] if self.root.writable else [READ_ONLY]
+        if hasattr(os, "geteuid") and os.geteuid() not in (0, st.st_uid if st else -1):
+            states.append(FOREIGN_OWNER)
+        return tuple(states) or (OK,)
+
+    def _reached(self, tally: walk.Tally, problems: list[Problem]) -> list[tuple[str, afar.Lead]]:
+        """Files that are only links, with where they lead; from here on they are content with the size that has."""
+        found = []
+        root = self.root
+        for path, _ in tally.links:
+            full = f"{root.path}/{path}"
+            lead, st = afar.follow(full), _lstat(full)
+            is_file = lead.stat is None or stat.S_ISREG(lead.stat.st_mode)
+            if st is not None and is_file and afar.leaves(root.path, root.dev, lead):
+                tally.overhead -= walk.allocated(st)
+                tally.files.append(walk.blob(path, st)._replace(size=lead.stat.st_size if lead.stat else 0))
+                found.append((path, lead))
+            elif (problem := link_problem(root.path, path, lead)) is not None:
+                problems.append(problem)
+        return found
+
     def _folder(self, spot: Spot) -> Item:
         tally = walk.tree(self.root.path, spot.path, nested=self.nested, cancelled=self.report.cancelled)
         self.left.nested += tally.nested
@@ -136,19 +194,15 @@ class _Maker:
     def _item(self, spot: Spot, prefix: str, tally: walk.Tally) -> Item:
         """`prefix`: what names of files are relative to."""
         root, path = self.root.path, spot.path
+        problems = list(tally.problems)
+        reached = self._reached(tally, problems)
         blobs, partial, overhead = _sorted_out(tally, prefix)
         names = tuple(b.path[len(prefix) :] for b in blobs[: len(blobs) - len(partial)])
         links = tuple(p[len(prefix) :] for p, _ in tally.links)
         folder = f"{root}/{prefix}".rstrip("/")
-        problems = tally.problems + [p for link, _ in tally.links if (p := link_problem(root, link)) is not None]
         records = downloads(folder, names) if spot.kind != "file" else {}
         commits = [commit for commit, _ in Counter(r.commit for r in records.values()).most_common()]
         st = _lstat(f"{root}/{path}")
-        states = [PARTIAL] if partial else []
-        if not self.root.writable:
-            states.append(READ_ONLY)
-        if hasattr(os, "geteuid") and os.geteuid() not in (0, st.st_uid if st else -1):
-            states.append(FOREIGN_OWNER)
         stub = _stub(self.root, spot, self.identify)
         newest = max((b.mtime for b in blobs), default=None)
         revision = Revision(
@@ -169,14 +223,14 @@ class _Maker:
             file_count=len(blobs),
             last_used=tally.last_used,
             last_modified=newest,
-            states=tuple(states) or (OK,),
+            states=self._states(st),
             problems=tuple(problems),
             traits=traits(names + links, lambda name, cap: _read(f"{folder}/{name}", cap)),
             uid=st.st_uid if st else -1,
             gid=st.st_gid if st else -1,
             extra=tuple((("downloaded from commit", "also from commit")[n > 0], c) for n, c in enumerate(commits[:3])),
         )  # fmt: skip
-        return item.with_sizes()
+        return _with_reached(item.with_states(*([PARTIAL] if partial else [])).with_sizes(), reached)
 
     def rest(self, inodes: set[tuple[int, int]]) -> tuple[list[Item], int]:
         """(large things that are no model, blocks of all else). `inodes`: counted already."""
@@ -215,6 +269,18 @@ class _Maker:
                 total += b.allocated
                 inodes.add((b.dev, b.ino))
         return total
+
+
+def _with_reached(item: Item, reached: Sequence[tuple[str, afar.Lead]]) -> Item:
+    """The item with what its links to elsewhere say about its state."""
+    gone = [(path, lead) for path, lead in reached if lead.stat is None]
+    if gone:
+        path, lead = gone[0]
+        item = afar.offline(item, lead, f"{item.root}/{path}")
+    elif reached:
+        lies_in = reached[0][1].real
+        item = replace(item, extra=(*item.extra, (LIES_IN, lies_in))).with_states(ARCHIVED)
+    return replace(item, away=sum(lead.stat.st_size for _, lead in reached if lead.stat)) if reached else item
 
 
 def _sorted_out(tally: walk.Tally, prefix: str) -> tuple[list[Blob], list[Blob], int]:

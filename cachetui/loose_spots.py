@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from cachetui import walk
+from cachetui import afar, walk
 from cachetui.folder import Folder
 from cachetui.formats import is_weights
 from cachetui.hub_layout import REPO_FOLDER
@@ -25,6 +25,8 @@ SKIPPED = frozenset(
     ("node_modules", "site-packages", "__pycache__", "venv", "env", "virtualenv", "conda", "miniconda3", "anaconda3")
 )
 """Folders of programs: no models of the user's own."""
+_MAX_LOOK = 200
+"""Folders that are looked into to tell whether a link leads to models."""
 _MARKERS = frozenset(("config.json", "adapter_config.json", "model_index.json", "modules.json"))
 _SHARD = re.compile(r"(.+?)-\d{5}-of-(\d{5})(\.[A-Za-z0-9]+)")
 
@@ -39,6 +41,8 @@ class Spot:
     """folder, file, or top: the root's own files are a model."""
     files: tuple[tuple[str, os.stat_result], ...] = ()
     """Of a file or top: names with their stat, relative to the root."""
+    lead: afar.Lead | None = None
+    """Of a folder that is only a link: where it leads."""
 
 
 @dataclass
@@ -54,11 +58,14 @@ class Rest:
     blind: list[str] = field(default_factory=list)
 
 
-def spots(root: Root, nested: frozenset[tuple[int, int]], rest: Rest) -> Iterator[Spot]:
-    """The models of a root as they are found; what is not inside one gathers in `rest`. Never raises."""
+def spots(root: Root, nested: frozenset[tuple[int, int]], rest: Rest, entries: Collection[str] = ()) -> Iterator[Spot]:
+    """The models of a root as they are found; what is not inside one gathers in `rest`. Never raises.
+
+    `entries`: paths that are models whatever lies there, for an archive's manifest says so.
+    """
     try:
         with Folder(root.path) as folder:
-            yield from _Visit(root, nested, rest).folder(folder, "", 0)
+            yield from _Visit(root, nested, rest, frozenset(entries)).folder(folder, "", 0)
     except OSError as e:
         _cannot(rest, root.path, e)
 
@@ -76,6 +83,7 @@ class _Visit:
     root: Root
     nested: frozenset[tuple[int, int]]
     rest: Rest
+    entries: frozenset[str]
 
     def folder(self, folder: Folder, path: str, depth: int) -> Iterator[Spot]:
         """The models right in a folder, then those below."""
@@ -90,7 +98,7 @@ class _Visit:
         files = [(name, st) for name, st in entries if not stat.S_ISDIR(st.st_mode)]
         kinds = (stat.S_IFREG, stat.S_IFLNK)
         weights = [n for n, st in files if is_weights(n) and stat.S_IFMT(st.st_mode) in kinds]
-        if depth and (weights or names & _MARKERS):
+        if path in self.entries or (depth and (weights or names & _MARKERS)):
             yield Spot(path, "folder")
             return
         self.rest.overhead += walk.allocated(folder.stat)
@@ -106,21 +114,25 @@ class _Visit:
     def _files(self, files: Sequence[tuple[str, os.stat_result]], prefix: str) -> Iterator[Spot]:
         shards: dict[tuple[str, ...], list[tuple[str, os.stat_result]]] = {}
         for name, st in files:
-            if stat.S_ISLNK(st.st_mode):
-                self._link(prefix + name, st)
-            elif not stat.S_ISREG(st.st_mode):
-                self.rest.overhead += walk.allocated(st)
-            elif not is_weights(name):
-                self.rest.files.append((prefix + name, st))
+            path = prefix + name
+            is_link = stat.S_ISLNK(st.st_mode)
+            lead = afar.follow(f"{self.root.path}/{path}") if is_link else None
+            far = lead is not None and afar.leaves(self.root.path, self.root.dev, lead)
+            if lead is not None and far and _is_folder(lead, name):
+                yield Spot(path, "folder", ((path, st),), lead)
+            elif (is_link and not far) or not (is_link or stat.S_ISREG(st.st_mode)):
+                self._other(path, st, lead)
+            elif not (is_weights(name) or path in self.entries):
+                self.rest.files.append((path, st))
             else:
                 match = _SHARD.fullmatch(name)
-                shards.setdefault(match.groups() if match else (name,), []).append((prefix + name, st))
+                shards.setdefault(match.groups() if match else (name,), []).append((path, st))
         for group in shards.values():
             yield Spot(group[0][0], "file", tuple(group))
 
-    def _link(self, path: str, st: os.stat_result) -> None:
+    def _other(self, path: str, st: os.stat_result, lead: afar.Lead | None) -> None:
         self.rest.overhead += walk.allocated(st)
-        if (problem := link_problem(self.root.path, path)) is not None:
+        if lead is not None and (problem := link_problem(self.root.path, path, lead)) is not None:
             self.rest.problems.append(problem)
 
     def _below(self, parent: Folder, path: str, name: str, st: os.stat_result, depth: int) -> Iterator[Spot]:
@@ -131,15 +143,18 @@ class _Visit:
                 Problem("other-filesystem", "another file system is mounted here; it is not counted and not touched",
                         f"{self.root.path}/{path}", "give it as a root of its own with --cache-dir")
             )  # fmt: skip
-        elif depth >= MAX_DEPTH or name in SKIPPED or name.startswith("."):
+        elif (depth >= MAX_DEPTH or name in SKIPPED or name.startswith(".")) and not self._leads_to_entry(path):
             self.rest.folders.append(path)
         else:
             yield from self._enter(parent, path, name, depth)
 
+    def _leads_to_entry(self, path: str) -> bool:
+        return any(entry == path or entry.startswith(f"{path}/") for entry in self.entries)
+
     def _enter(self, parent: Folder, path: str, name: str, depth: int) -> Iterator[Spot]:
         try:
             with parent.inner(name) as folder:
-                if _is_foreign(folder):
+                if _is_foreign(folder) and path not in self.entries:
                     self.rest.folders.append(path)
                     self.rest.problems.append(
                         Problem("other-layout", "a cache of another program lies in this folder", folder.path,
@@ -158,15 +173,42 @@ def _is_foreign(folder: Folder) -> bool:
     return {MANIFESTS, BLOBS} <= names or any(REPO_FOLDER.fullmatch(n) for n in names)
 
 
-def link_problem(root: str, path: str) -> Problem | None:
+def _is_folder(lead: afar.Lead, name: str) -> bool:
+    """Whether a link stands for a folder of models elsewhere, as far as can be told; one that is not there may be."""
+    if lead.stat is None:
+        return not is_weights(name)
+    return stat.S_ISDIR(lead.stat.st_mode) and (
+        bool(afar.archive_above(lead.real)) or afar.patiently(lead.real, lambda: _holds_models(lead.real), True)
+    )
+
+
+def _holds_models(folder: str) -> bool:
+    """Whether weights or a model's config lie right in a folder or in one that it holds."""
+    found = _names(folder)
+    return any(map(_is_model_file, found)) or any(
+        _is_model_file(name) for inner in found[:_MAX_LOOK] for name in _names(f"{folder}/{inner}")
+    )
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _is_model_file(name: str) -> bool:
+    return name in _MARKERS or is_weights(name)
+
+
+def link_problem(root: str, path: str, lead: afar.Lead) -> Problem | None:
     """What is wrong with a link below a root: it reaches nothing, or leaves the root. None where it stays inside."""
     full = f"{root}/{path}"
-    if not os.path.exists(full):
+    if lead.stat is None:
         return Problem(
             "broken-link", "this link points to nothing", full, "restore what it points to, or delete the link"
         )
-    real = os.path.realpath(full)
-    if real != root and not real.startswith(root + os.sep):
-        message = f"this link leads out of the folder, to {real}: it is not followed"
+    if lead.real != root and not lead.real.startswith(root + os.sep):
+        message = f"this link leads out of the folder, to {lead.real}: it is not followed"
         return Problem("link-outside", message, full, "its content is counted where it really lies")
     return None
