@@ -89,7 +89,7 @@ def where_data(where: Where) -> Json:
         "cwd": where.cwd,
         "cache_dirs": list(where.cache_dirs),
         "search_roots": list(where.search_roots),
-        "config": asdict(where.config),
+        "config": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(where.config).items()},
     }
 
 

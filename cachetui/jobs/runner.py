@@ -165,16 +165,21 @@ class Run:
             selector.register(process.stdout, selectors.EVENT_READ)
             selector.register(process.stderr, selectors.EVENT_READ)
             while process.stdout in selector.get_map() or process.stderr in selector.get_map():
-                for key, _ in selector.select(_TICK):
+                gone = self._gone(process)  # asked before reading: what it wrote is then all there
+                if gone:
+                    with self._lock:
+                        self._signal(signal.SIGKILL)  # what it left behind may hold the streams open
+                events = selector.select(0 if gone else _TICK)
+                for key, _ in events:
                     if key.fileobj is process.stdin:
                         if self._sent_all(process.stdin.fileno(), to_send):
                             selector.unregister(process.stdin)
                     elif not self._read(key.fd, key.fileobj is process.stdout):
                         selector.unregister(key.fileobj)
+                if gone and not events:
+                    return
                 if not self._watch(time.monotonic(), process.stdin.fileno()):
                     return
-                if process.stdout not in selector.get_map() and self._gone(process):
-                    return  # stderr may be held open by somebody else
 
     def _sent_all(self, fd: int, data: bytearray) -> bool:
         """Send what the pipe takes; True when all is sent, or nobody reads it."""

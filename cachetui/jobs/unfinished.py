@@ -45,23 +45,30 @@ def drop(id_: str, *, fs: Fs = DISK) -> None:
 
 def offered() -> tuple[Spec, ...]:
     """The jobs that a process left unfinished which is gone, oldest first. Never raises."""
-    return tuple(Spec.from_json(row["spec"]) for row in _read() if not _is_ours(row) and not _alive(row["owner"]))
+    return tuple(Spec.from_json(row["spec"]) for row in _read() or () if not _is_ours(row) and not _alive(row["owner"]))
 
 
 def _change(change: Callable[[list[Json]], list[Json]], fs: Fs) -> None:
     with OwnFile(paths.jobs_file(), fs) as file:
         before = _read()
+        if before is None:
+            return  # what a newer version noted is not ours to change
         after = change(before)
         if after != before:
             file.write(json.dumps({"v": _VERSION, "jobs": after}, indent=1) + "\n")
 
 
-def _read() -> list[Json]:
-    """The rows that make sense; a file that makes none holds nothing: what it listed is still found on the drives."""
+def _read() -> list[Json] | None:
+    """The rows that make sense; a file that makes none holds nothing: its copies are still found on their drives.
+
+    None for the file of a newer version.
+    """
     try:
         with paths.jobs_file().open("rb") as file:
             body = json.loads(file.read(_MOST))
-        rows = body["jobs"] if body["v"] == _VERSION else []
+        if type(body["v"]) is int and body["v"] > _VERSION:
+            return None
+        rows = body["jobs"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return []
     return [row for row in rows if _makes_sense(row)] if isinstance(rows, list) else []

@@ -15,7 +15,9 @@ def work(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Obey the request's keys, in this order."""
     print("a library prints")
     if "pid_file" in request:
-        Path(request["pid_file"]).write_text(str(os.getpid()))
+        written = Path(request["pid_file"] + ".new")
+        written.write_text(str(os.getpid()))
+        written.rename(request["pid_file"])
     if "stderr" in request:
         for n in range(request["stderr"]):
             sys.stderr.write(f"noise {n} {'x' * 200}\n")
