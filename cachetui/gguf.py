@@ -68,41 +68,57 @@ class GgufHeader:
         return value if isinstance(value, str) else ""
 
 
-class _Broken(Exception):
+class Broken(Exception):
     """The bytes end here, or are no GGUF from here on."""
 
 
-class _Reader:
+class HeaderReader:
+    """Steps through a header. Its methods raise Broken."""
+
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 4
         self.order = "<"
         self.wide = True
+        self.version = 0
+
+    def begin(self) -> tuple[int, int]:
+        """Numbers of tensors and of keys, as the file claims; first of all."""
+        self.version = int(self.number("I"))
+        if self.version & 0xFFFF == 0:  # written on a big-endian machine
+            self.order, self.at = ">", 4
+            self.version = int(self.number("I"))
+        self.wide = self.version > 1
+        return self.count(), self.count()
 
     def number(self, code: str) -> int | float | bool:
+        """One value of a `struct` code."""
         shape = self.order + code
         end = self.at + struct.calcsize(shape)
         if end > len(self.data):
-            raise _Broken
+            raise Broken
         (value,) = struct.unpack_from(shape, self.data, self.at)
         self.at = end
         return value  # type: ignore[no-any-return]
 
     def count(self) -> int:
+        """A length."""
         return int(self.number("Q" if self.wide else "I"))
 
     def skip(self, length: int) -> None:
+        """Step over bytes."""
         if length > len(self.data) - self.at:
-            raise _Broken
+            raise Broken
         self.at += length
 
     def text(self, cap: int) -> str:
+        """A string, at most the first `cap` bytes of it."""
         length = self.count()
         start = self.at
         self.skip(length)
         return self.data[start : start + min(length, cap)].decode("utf-8", "replace")
 
-    def skip_array(self) -> None:
+    def _skip_array(self) -> None:
         kind, length = int(self.number("I")), self.count()
         if kind == _STRING:
             for _ in range(length):
@@ -110,17 +126,18 @@ class _Reader:
         elif kind in _SCALARS:
             self.skip(length * struct.calcsize("<" + _SCALARS[kind]))
         else:
-            raise _Broken  # an array of arrays occurs in no known file
+            raise Broken  # an array of arrays occurs in no known file
 
     def value(self) -> str | int | float | bool | None:
+        """A value of a key; None for an array, which is stepped over."""
         kind = int(self.number("I"))
         if kind == _STRING:
             return self.text(_MAX_TEXT)
         if kind == _ARRAY:
-            self.skip_array()
+            self._skip_array()
             return None
         if kind not in _SCALARS:
-            raise _Broken
+            raise Broken
         return self.number(_SCALARS[kind])
 
 
@@ -128,16 +145,11 @@ def gguf_header(data: bytes) -> GgufHeader | None:
     """What the first bytes of a file tell, as far as they go; None where it is no GGUF. Never raises."""
     if data[:4] != b"GGUF":
         return None
-    reader = _Reader(data)
+    reader = HeaderReader(data)
     values: dict[str, str | int | float | bool] = {}
     try:
-        version = int(reader.number("I"))
-        if version & 0xFFFF == 0:  # written on a big-endian machine
-            reader.order, reader.at = ">", 4
-            version = int(reader.number("I"))
-        reader.wide = version > 1
-        tensors, keys = reader.count(), reader.count()
-    except _Broken:
+        tensors, keys = reader.begin()
+    except Broken:
         return None
     try:
         for _ in range(min(keys, _MAX_KEYS)):
@@ -145,9 +157,9 @@ def gguf_header(data: bytes) -> GgufHeader | None:
             value = reader.value()
             if value is not None:
                 values[key] = value
-    except _Broken:
-        return GgufHeader(version, tensors, values, complete=False)
-    return GgufHeader(version, tensors, values, complete=keys <= _MAX_KEYS)
+    except Broken:
+        return GgufHeader(reader.version, tensors, values, complete=False)
+    return GgufHeader(reader.version, tensors, values, complete=keys <= _MAX_KEYS)
 
 
 def type_in_name(name: str) -> str:

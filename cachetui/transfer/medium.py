@@ -16,6 +16,7 @@ from cachetui.filesystem import mount_of
 _MEMORY = frozenset(("tmpfs", "ramfs", "devtmpfs", "rootfs"))
 _OWN_CACHE = frozenset(("zfs", "overlay", "bcachefs"))
 _BLOCKS = Path("/sys/dev/block")
+PAGE = mmap.PAGESIZE
 _PROT_READ = 1
 _MAP_SHARED = 1
 _F_NOCACHE = 48
@@ -64,17 +65,17 @@ def uncached(fd: int) -> None:
         fcntl.fcntl(fd, _F_NOCACHE, 1)
 
 
-def resident(fd: int, size: int) -> int:
-    """Pages of a file that are still in memory; -1 where the system does not tell."""
+def resident(fd: int, size: int, offset: int = 0) -> int:
+    """Pages of `size` bytes of a file from `offset` (a multiple of PAGE) that are in memory; -1 where unknown."""
     calls = _calls()
     if calls is None or size == 0:
         return 0 if size == 0 else -1
     map_, mincore, unmap = calls
-    address = map_(None, size, _PROT_READ, _MAP_SHARED, fd, 0)
+    address = map_(None, size, _PROT_READ, _MAP_SHARED, fd, offset)
     if address in (None, ctypes.c_void_p(-1).value):
         return -1
     try:
-        pages = (size + mmap.PAGESIZE - 1) // mmap.PAGESIZE
+        pages = (size + PAGE - 1) // PAGE
         found = (ctypes.c_ubyte * pages)()
         if mincore(address, size, found) != 0:
             return -1
