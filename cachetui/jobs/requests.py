@@ -21,7 +21,7 @@ Target = tuple[str, str]
 """(path of the root, TARGET in it)."""
 
 _SHOWN = 3
-_PLAIN = ("accept", "digest", "where")
+_PLAIN = ("accept", "bulk", "digest", "where")
 """Keys that do not tell one job from another."""
 
 
@@ -32,15 +32,17 @@ def archive(
     *,
     keep: bool = False,
     keep_original: bool = False,
+    bulk: bool = False,
     accept: Iterable[str] = (),
     digest: str = "",
 ) -> Spec:
-    """Copy items to the archive at `to`, and unless `keep` put links in their place."""
+    """Copy items to the archive at `to`, and unless `keep` put links in their place; `bulk` as in the plan shown."""
     request = {
         "targets": _targets(targets),
         "to": to,
         "keep": keep,
         "keep_original": keep_original,
+        "bulk": bulk,
         **_common(where, accept, digest),
     }
     return _spec("archive", f"archive {_names(targets)} to {to}", request, (to,), resumable=True)
@@ -79,6 +81,20 @@ def verify(where: Where, targets: Sequence[Target] = (), *, full: bool = False) 
     """Compare items (all of them when none is named) with their hashes; `full` also what did not change."""
     request = {"targets": _targets(targets), "full": full, "where": where_data(where)}
     return _spec("verify", f"verify {_names(targets) if targets else 'everything'}", request, (), resumable=False)
+
+
+def adopt(
+    where: Where,
+    targets: Sequence[Target] = (),
+    directory: str = "",
+    *,
+    accept: Iterable[str] = (),
+    digest: str = "",
+) -> Spec:
+    """Take up an archive (a folder), or items whose links lead nowhere or to what was moved by hand."""
+    request = {"targets": _targets(targets), "directory": directory, **_common(where, accept, digest)}
+    written = (directory,) if directory else tuple(root for root, _ in targets)
+    return _spec("adopt", f"adopt {directory or _names(targets)}", request, written, resumable=True)
 
 
 def where_data(where: Where) -> Json:

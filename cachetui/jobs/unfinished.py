@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 from cachetui import paths
@@ -44,8 +45,18 @@ def drop(id_: str, *, fs: Fs = DISK) -> None:
 
 
 def offered() -> tuple[Spec, ...]:
-    """The jobs that a process left unfinished which is gone, oldest first. Never raises."""
-    return tuple(Spec.from_json(row["spec"]) for row in _read() or () if not _is_ours(row) and not _alive(row["owner"]))
+    """The jobs that a process left unfinished which is gone, oldest first. Never raises.
+
+    Their requests name no plan any more (`digest`): part of it may be done. What was agreed to (`accept`) stays.
+    """
+    rows = [row for row in _read() or () if not _is_ours(row) and not _alive(row["owner"])]
+    return tuple(_without_digest(Spec.from_json(row["spec"])) for row in rows)
+
+
+def _without_digest(spec: Spec) -> Spec:
+    if "digest" not in spec.request:
+        return spec
+    return replace(spec, request={**spec.request, "digest": ""})
 
 
 def _change(change: Callable[[list[Json]], list[Json]], fs: Fs) -> None:

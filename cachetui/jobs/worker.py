@@ -28,11 +28,12 @@ _ORPHANED = 3
 
 
 class WorkFailed(Exception):
-    """The work cannot be done: why, and what to do about it."""
+    """The work cannot be done, or not all of it: why, what to do about it, and what there is all the same."""
 
-    def __init__(self, reason: str, advice: str = "") -> None:
+    def __init__(self, reason: str, advice: str = "", result: Json | None = None) -> None:
         super().__init__(reason)
         self.advice = advice
+        self.result = result
 
 
 class WorkCancelled(Exception):
@@ -91,18 +92,19 @@ class Channel:
 
     def finish(self, result: Json | None, *, cancelled: bool = False) -> None:
         """The last words of work that ended by itself, or because it was asked to. Raises TypeError, ValueError."""
+        self._last(result, "done", cancelled=cancelled)
+
+    def fail(self, reason: str, advice: str, result: Json | None = None) -> None:
+        """The last words of work that failed. Raises TypeError, ValueError."""
+        self._last(result, "failed", reason=reason, advice=advice)
+
+    def _last(self, result: Json | None, type_: str, **fields: Any) -> None:
         lines = list(protocol.result_lines(result)) if result is not None else []
         with self._lock:
             self._flush()
             for raw in lines:
                 self._write(raw)
-            self._send("done", cancelled=cancelled)
-
-    def fail(self, reason: str, advice: str) -> None:
-        """The last words of work that failed."""
-        with self._lock:
-            self._flush()
-            self._send("failed", reason=reason, advice=advice)
+            self._send(type_, **fields)
 
     def _flush(self) -> None:
         if self._held is not None:
@@ -208,7 +210,7 @@ def _run(work: Callable[[Json, Channel], Json], request: Json, channel: Channel)
     except WorkCancelled as e:
         channel.finish(e.result, cancelled=True)
     except WorkFailed as e:
-        channel.fail(str(e), e.advice)
+        channel.fail(str(e), e.advice, e.result)
     except OSError as e:
         traceback.print_exc()
         channel.fail(_words(e), _ADVICE.get(e.errno or 0, ""))
