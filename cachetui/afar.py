@@ -25,6 +25,8 @@ PATIENCE = 1.0
 _TRUSTED_SECONDS = 30.0
 """How long an answer, or the lack of one, is believed."""
 _MAX_LINKS = 40
+HINT = "plug that drive in, or connect to that server"
+"""What to do about what is offline."""
 _MAX_ABOVE = 4
 
 
@@ -135,6 +137,19 @@ def reach(path: str) -> Lead:
         return Lead(path)
 
 
+def dangling(path: str) -> str:
+    """Where an absolute path leads that nothing is at, when a link on the way is why; empty where none is."""
+    rest: list[str] = []
+    top = path
+    while os.path.dirname(top) != top and not is_silent(os.path.dirname(top)):
+        if os.path.islink(top):
+            lead = follow(top)
+            return os.path.join(lead.path, *rest) if lead.stat is None and not lead.loop else ""
+        rest.insert(0, os.path.basename(top))
+        top = os.path.dirname(top)
+    return ""
+
+
 def follow(link: str) -> Lead:
     """Where the link at an absolute path leads. Never raises."""
     try:
@@ -192,7 +207,7 @@ def leaves(root: str, dev: int, lead: Lead) -> bool:
 
 def offline(item: Item, lead: Lead, link: str) -> Item:
     """The item when what its link leads to cannot be reached now; how large it is is not known here."""
-    hint = "check its permissions" if lead.reason else "plug that drive in, or connect to that server"
+    hint = "check its permissions" if lead.reason else HINT
     problem = Problem("offline", f"lies at {lead.path}, which {lead.state}", link, hint)
     item = replace(item, problems=(*item.problems, problem), extra=(*item.extra, (LIES_IN, lead.path)))
     return item.with_states(OFFLINE).with_sizes()

@@ -145,13 +145,25 @@ def forget(fs: Fs, id: str) -> None:
             _save(file, archives)
 
 
-def by_link(target: str) -> tuple[Known, Summary] | None:
-    """The registered archive and entry that a link's (absolute) text leads into, whether the drive is there or not."""
+def by_link(target: str, registry: Mapping[str, Known] | None = None) -> tuple[Known, Summary] | None:
+    """The registered archive and entry that a link's (absolute) text leads into, whether the drive is there or not.
+
+    `registry`: as `known` gives it, for who asks often.
+    """
     text = os.path.normpath(target)
-    for archive in known().values():
+    for archive in (known() if registry is None else registry).values():
         for place in (archive.path, *archive.former):
             if text.startswith(f"{place}/") and (entry := _holding(archive.entries, text[len(place) + 1 :])):
                 return archive, entry
+    return None
+
+
+def holding(path: str) -> Known | None:
+    """The registered archive that an absolute path lies in (or is), whether the drive is there or not."""
+    text = os.path.join(os.path.normpath(path), "")
+    for archive in known().values():
+        if any(text.startswith(os.path.join(place, "")) for place in (archive.path, *archive.former)):
+            return archive
     return None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import ClassVar
 
+from cachetui import afar, archives
 from cachetui.config import Where
 from cachetui.expected import Expected, plain_files
 from cachetui.ledger import Ledger
 from cachetui.model import Blob, Item, Problem, Reporter, Root, RootScan, Silent, Stub
+from cachetui.units import iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +132,31 @@ def make_root(
     group: str = "",
     problems: tuple[Problem, ...] = (),
 ) -> Root | None:
-    """A Root for an existing folder (links resolved), or None where there is none."""
-    try:
-        real = os.path.realpath(path)
-        st = os.stat(real)
-    except OSError:
+    """A Root for a folder (links resolved); None where there is none.
+
+    A folder that lies on a drive or server that is away is an offline root, when a link or the registry of archives
+    says that it lies there.
+    """
+    lead = afar.reach(os.path.abspath(path))
+    if lead.stat is None:
+        return _offline_root(store, lead, origin, given or path, group, problems)
+    if not stat.S_ISDIR(lead.stat.st_mode):
         return None
-    if not stat.S_ISDIR(st.st_mode):
-        return None
+    st, real = lead.stat, lead.real
     return Root(store, real, st.st_dev, st.st_ino, origin, given, os.access(real, os.W_OK), group, problems)
+
+
+def _offline_root(
+    store: str, lead: afar.Lead, origin: str, given: str, group: str, problems: tuple[Problem, ...]
+) -> Root | None:
+    path = afar.dangling(lead.path)
+    archive = archives.holding(path or lead.path)
+    if not (path or archive or lead.silent) or lead.loop:
+        return None
+    path = path or lead.path
+    message = f"lies at {path}, which {lead.state}"
+    if archive is not None:
+        message += f"; it was on {archive.label or archive.path}, last seen {iso(archive.seen)}"
+    problem = Problem("root-offline", message, path, afar.HINT)
+    number = zlib.crc32(os.fsencode(path))
+    return Root(store, path, -1, number, origin, given, False, group, (*problems, problem), offline=True)

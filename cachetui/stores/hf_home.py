@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
-from cachetui import hub_layout, walk
+from cachetui import afar, hub_layout, walk
 from cachetui.config import Where
 from cachetui.filesystem import shares_extents
 from cachetui.hub_ground import Ground
 from cachetui.ledger import Ledger
-from cachetui.model import DAMAGED, Blob, Item, Problem, Reporter, Root, RootScan, Silent, Stub
+from cachetui.model import ARCHIVED, DAMAGED, OFFLINE, Blob, Item, Problem, Reporter, Root, RootScan, Silent, Stub
 from cachetui.store import Removal, Selection, Store, make_root
 from cachetui.text import encode_target
 
@@ -58,7 +58,7 @@ class HuggingFaceHome(Store):
             yield from _roots(top, origin, given)
             for name in ("xet", "assets", _DATASETS, "modules"):
                 path = os.path.join(top, name)
-                if os.path.islink(path):
+                if os.path.islink(path) and not _was_archived(path):
                     yield from _roots(path, origin, path)
         for variable in _ELSEWHERE:
             if value := where.env.get(variable):
@@ -76,7 +76,7 @@ class HuggingFaceHome(Store):
                 st = os.lstat(f"{root.path}/{path}")
             except OSError:
                 continue
-            if stat.S_ISDIR(st.st_mode):
+            if stat.S_ISDIR(st.st_mode) or (stat.S_ISLNK(st.st_mode) and _lead(root, path) is not None):
                 found.append(Stub(_id(root, path), kind, name, path))
         return tuple(found)
 
@@ -88,7 +88,8 @@ class HuggingFaceHome(Store):
         """Reads again what was touched and what is new."""
         if not before.complete:
             return self.scan(before.root, nested, Silent())
-        unclear = (*(i.path for i in changed), *before.blind, *before.nested)
+        far = (i.path for i in before.items if ARCHIVED in i.states or OFFLINE in i.states)
+        unclear = (*(i.path for i in changed), *far, *before.blind, *before.nested)
         keep = {i.path: i for i in before.items if not any(f"{p}/".startswith(f"{i.path}/") for p in unclear)}
         return _scan(before.root, nested, Silent(), keep)
 
@@ -103,6 +104,19 @@ def _roots(path: str, origin: str, given: str) -> Iterator[Root]:
     root = make_root("hf-home", path, origin)
     if root is not None:
         yield root if given == root.path else replace(root, given=given)
+
+
+def _was_archived(path: str) -> bool:
+    """Whether a link stands for an item that lies in an archive, or on a drive that is not there: no root then."""
+    lead = afar.follow(path)
+    return lead.stat is None or bool(afar.archive_above(lead.real))
+
+
+def _lead(root: Root, path: str) -> afar.Lead | None:
+    """Where a folder leads that is a link to elsewhere; None where it is none or stays here."""
+    lead = afar.follow(f"{root.path}/{path}")
+    is_folder = lead.stat is None or stat.S_ISDIR(lead.stat.st_mode)
+    return lead if is_folder and afar.leaves(root.path, root.dev, lead) else None
 
 
 def _is_below(path: str, top: str) -> bool:
@@ -177,6 +191,7 @@ def _scan(root: Root, nested: frozenset[tuple[int, int]], report: Reporter, keep
         tuple(ground.blind),
         shares_extents(root.dev),
         complete,
+        sum(item.away for item in items),
     )
 
 
@@ -215,11 +230,29 @@ def _item(ground: Ground, path: str, known: tuple[str, str] | None) -> Item | No
             ground.leave(path)
             return None
         return _folder(ground, path, known or ("hub", "folder"), st)
+    if known is not None and stat.S_ISLNK(st.st_mode) and (lead := _lead(ground.root, path)) is not None:
+        return _elsewhere(ground, path, known, st, lead)
     if known is None or not stat.S_ISREG(st.st_mode) or st.st_size < _FILE_LIMIT:
         ground.other += ground.weigh(st)
         return None
     blob = walk.blob(path, st)
     return _finish(ground, path, (known[0], "file"), st, (blob,), 0, st.st_atime, ())
+
+
+def _elsewhere(ground: Ground, path: str, known: tuple[str, str], st: os.stat_result, lead: afar.Lead) -> Item | None:
+    """A folder that is only a link: what is there is shown, and counts there."""
+    base = _finish(ground, path, known, st, (), ground.weigh(st), None, ())
+    link = ground.absolute(path)
+    if lead.stat is None:
+        return afar.offline(base, lead, link)
+    top, name = os.path.split(lead.real)
+    far = Ground(Root(ground.root.store, top, lead.stat.st_dev, -1, "archive"))
+    there = lead.stat
+    late: Item | None = afar.slow(base, lead, link)
+    item = afar.patiently(lead.real, lambda: _folder(far, name, known, there), late)
+    if item is None:
+        ground.other += base.overhead
+    return item if item is late or item is None else afar.archived(base, replace(item, extra=()), lead.real)
 
 
 def _folder(ground: Ground, path: str, known: tuple[str, str], st: os.stat_result) -> Item | None:
