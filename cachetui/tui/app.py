@@ -14,7 +14,8 @@ from textual.screen import Screen
 
 from cachetui.config import Where
 from cachetui.tui.feed import Feed
-from cachetui.tui.messages import Named
+from cachetui.tui.jobdesk import JobDesk
+from cachetui.tui.messages import JobsMoved, Named
 from cachetui.tui.screens.main import MainScreen
 from cachetui.tui.themes import DEFAULT, THEMES
 
@@ -43,6 +44,7 @@ class CachetuiApp(App[None]):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = where.config.theme if where.config.theme in self.available_themes else DEFAULT
+        self.desk = JobDesk(self._jobs_moved)
         self._feed = Feed(self._names_came)
         self._feed.start(where)
 
@@ -58,6 +60,10 @@ class CachetuiApp(App[None]):
         if isinstance(main, MainScreen):
             program.leave(main)
 
+    def _jobs_moved(self) -> None:
+        if self._running and self.screen_stack:
+            self.screen_stack[0].post_message(JobsMoved())
+
     def _names_came(self) -> None:
         if self._running and self.screen_stack:
             self.screen_stack[0].post_message(Named())
@@ -67,5 +73,8 @@ def run(where: Where) -> int:
     """Open the UI and return the exit code when it was left."""
     gc.disable()  # until the first picture: there is no garbage yet, and looking for it delays the names
     app = CachetuiApp(where)
-    app.run()
+    try:
+        app.run()
+    finally:
+        app.desk.close()
     return app.return_code or 0

@@ -63,6 +63,12 @@ class Delete(Command):
     help = "Show what deleting the marked (or selected) would do; then move it to the trash, where undo finds it."
 
 
+class Archive(Command):
+    id, keys, section, does = "archive", ("a",), ACTING, "archive:ask"
+    title, footer = "Archive: copy to another drive, leave a link…", "archive"
+    help = "Copy the marked (or selected) to another drive, prove the copy, and leave links: programs still load them."
+
+
 class Mark(Command):
     id, keys, section, does = "mark", ("space",), CHOOSING, "marks:toggle"
     title, footer = "Mark or unmark", "mark"
@@ -103,6 +109,18 @@ class Details(Command):
     id, keys, section, does = "details", ("i",), LOOKING, "view:toggle_details"
     title, footer = "Show or hide the details", "details"
     help = "Show or hide the details of the selected row; Tab goes there to scroll."
+
+
+class Verify(Command):
+    id, keys, section, does = "verify", ("v",), ACTING, "verify:start"
+    title, footer = "Verify: compare with the hashes", "verify"
+    help = "Read the marked (or selected; on a heading all below) and compare every file with its hash."
+
+
+class Jobs(Command):
+    id, keys, section, does = "jobs", ("J",), ACTING, "jobs:open_jobs"
+    title, footer = "Jobs: what runs and what became of it…", "jobs"
+    help = "See what runs, waits and has ended; stop, pause, start again; why something failed, and what to do."
 
 
 class Help(Command):

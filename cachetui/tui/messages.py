@@ -19,6 +19,14 @@ class Finished(Message):
         self.then = then
 
 
+class JobsMoved(Message):
+    """Something about the jobs changed. A newer one replaces an older one: the state is asked for anyway."""
+
+    def can_replace(self, message: Message) -> bool:
+        """Only that it changed matters."""
+        return isinstance(message, JobsMoved)
+
+
 class Moved(Message):
     """A running operation made progress. A newer one replaces an older one that was not handled yet."""
 

@@ -22,11 +22,12 @@ def main_of(pilot: Pilot[None]) -> MainScreen:
 
 
 async def settle(pilot: Pilot[None]) -> MainScreen:
-    """Wait until everything is read and no thread of the UI works any more."""
+    """Wait until everything is read and no thread of the UI works any more; jobs may go on."""
     main = main_of(pilot)
 
     def busy() -> bool:
-        threads = [t for t in threading.enumerate() if t.name.startswith("cachetui-")]
+        names = [t.name for t in threading.enumerate()]
+        threads = [n for n in names if n.startswith("cachetui-") and not n.startswith("cachetui-job")]
         return bool(threads) or main.shelf.reading or main.running is not None
 
     await until(pilot, lambda: not busy())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cachetui.tui import background
-from cachetui.tui.handlers import filtering, marks, scanning
+from cachetui.tui.handlers import filtering, jobs, marks, scanning
 
 if TYPE_CHECKING:
     from textual.theme import Theme
@@ -59,6 +59,9 @@ def back(main: MainScreen) -> None:
 
 def leave(main: MainScreen) -> None:
     """Quit; while something runs only after asking."""
+    if main.running is None and main.cachetui.desk.active:
+        _leave_jobs(main)
+        return
     if main.running is None:
         scanning.stop(main)
         main.app.exit()
@@ -71,3 +74,23 @@ def leave(main: MainScreen) -> None:
 
     lines = [f"Still {main.running[0]}.", "If you leave now, the next start finishes it or takes it back, and says so."]
     main.app.push_screen(AskScreen("Leave?", lines, "Leave"), answer)
+
+
+def _leave_jobs(main: MainScreen) -> None:
+    """Jobs run in processes that end with this one: wait for them, or stop them, or stay."""
+    from cachetui.tui.screens.leave import LeaveScreen
+
+    desk = main.cachetui.desk
+
+    def answer(choice: str | None) -> None:
+        if choice == "wait":
+            desk.leaving = True
+            jobs.moved(main)
+        elif choice == "stop":
+            main.running = ("stopping the jobs", None)
+            background.start(main, desk.close, lambda _: main.app.exit(), lambda e: main.app.exit(), "close")
+        else:
+            desk.leaving = False
+            jobs.show(main)
+
+    main.app.push_screen(LeaveScreen([j for j in desk.jobs() if not j.state.ended]), answer)

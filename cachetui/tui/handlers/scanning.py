@@ -62,6 +62,11 @@ def _complete(main: MainScreen) -> None:
     marks.prune(main)
     for problem in main.shelf.problems:
         main.tell(f"{problem.message}\n{problem.hint}".strip(), severity="warning")
+    if not main.looked_back:
+        from cachetui.tui.handlers import jobs
+
+        main.looked_back = True
+        jobs.offer_unfinished(main)
 
 
 def stop(main: MainScreen) -> None:
@@ -86,15 +91,14 @@ def reread(main: MainScreen, changed: Sequence[Item], roots: Sequence[str] = ())
     from cachetui.scan import rescan as rescan_items
 
     before = main.shelf.scan
-    if before is None:
+    known = {r.root.path for r in before.roots} if before is not None else set()
+    if before is None or not known.issuperset(roots):  # a root that came back, or that the scan does not have
         rescan(main)
         return
-    known = {r.root.path for r in before.roots}
     mine = [i for i in changed if i.root in known]
-    places = [r for r in roots if r in known]
 
     def work() -> Batch:
-        after = Marks.cautious().apply_scan(rescan_items(before, mine, places))
+        after = Marks.cautious().apply_scan(rescan_items(before, mine, roots))
         allocated = {r.root.path: r.allocated for r in after.roots}
         return Batch(scan=after, figures=figures_of(after), disks=disks_of([r.root for r in after.roots], allocated))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
 from textual.app import ComposeResult
@@ -17,11 +17,12 @@ from cachetui.tui import commands, rows
 from cachetui.tui.facts import Facts
 from cachetui.tui.feed import Feed
 from cachetui.tui.handlers import program, scanning, view, watching
-from cachetui.tui.messages import Finished, Moved, Named
+from cachetui.tui.messages import Finished, JobsMoved, Moved, Named
 from cachetui.tui.rows import Key, View
 from cachetui.tui.shelf import Shelf
 from cachetui.tui.text import Part, Severity, toast, words
 from cachetui.tui.widgets.details import Details
+from cachetui.tui.widgets.job_line import JobLine
 from cachetui.tui.widgets.lines import DiskStrip, KeyLine, StatusLine
 from cachetui.tui.widgets.tree import ModelTree, TreeHead
 
@@ -59,6 +60,8 @@ class MainScreen(Screen[None]):
         self.rows_stale = False
         self.rows_built = 0.0
         self.filter_text = ""
+        self.looked_back = False
+        """Whether jobs of an earlier run were looked for."""
         self.saved_theme = self.cachetui.theme
         """Name of the theme that the next start would have."""
         self.users: dict[tuple[str, str], tuple[float, tuple[User, ...]]] = {}
@@ -68,6 +71,9 @@ class MainScreen(Screen[None]):
         self.details = Details(self.cachetui)
         self.strip = DiskStrip(self.cachetui.where.home, binary=self.cachetui.binary)
         self.status = StatusLine()
+        self.job_line = JobLine(binary=self.cachetui.binary)
+        self.verdicts: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
+        """What the last verification of this run said of an item (as JSON), and when: POSIX seconds."""
 
     @property
     def cachetui(self) -> CachetuiApp:
@@ -82,6 +88,7 @@ class MainScreen(Screen[None]):
                 yield self.head
                 yield self.models
             yield self.details
+        yield self.job_line
         yield self.status
         yield KeyLine(commands.footer_keys())
 
@@ -127,6 +134,16 @@ class MainScreen(Screen[None]):
         if self.running is not None:
             self.running = (self.running[0], message)
             view.show_state(self)
+
+    @on(JobsMoved)
+    def _jobs_moved(self) -> None:
+        from cachetui.tui.handlers import jobs
+
+        jobs.moved(self)
+
+    @on(JobLine.Pressed)
+    def _jobs_clicked(self) -> None:
+        self.action_command("jobs")
 
     @on(ModelTree.Highlighted)
     def _cursor_moved(self) -> None:
