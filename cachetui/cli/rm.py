@@ -6,36 +6,21 @@ from collections.abc import Sequence
 
 import click
 
-from cachetui.cli import common
+from cachetui.cli import choose, common
 from cachetui.cli.common import Session
 from cachetui.model import PINNED
 from cachetui.plans import model as plans
 from cachetui.plans.model import Outcome, Plan
-from cachetui.store import Selection
-from cachetui.text import safe
 
 INCLUDE = (plans.IN_USE, plans.LOCKED, plans.YOUNG, plans.UNCHECKED, plans.NO_UNDO, plans.SERVER)
 
 
 @common.verb()
-@click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@click.option(
-    "-f",
-    "--filter",
-    "filters",
-    multiple=True,
-    metavar="EXPR",
-    help="All that passes, e.g. 'accessed>6mo'; with TARGETs: only those of them that pass (repeatable).",
-)
+@choose.targets_argument
+@choose.filter_option
 @common.root_option
 @click.option("--permanent", is_flag=True, help="Not into the trash: gone for good, the space is free at once.")
-@click.option(
-    "--include",
-    multiple=True,
-    type=click.Choice(INCLUDE),
-    metavar="CODE",
-    help=f"Without asking, delete also what is {', '.join(INCLUDE)} (one of these; repeatable).",
-)
+@choose.include_option(INCLUDE, "delete")
 @common.where_options
 @common.changing_options
 @common.binary_option
@@ -68,7 +53,7 @@ def rm(
     if not targets and not filters:
         raise click.UsageError("name what to delete: a TARGET (see: cachetui ls) or --filter EXPR")
     session = common.begin(common.to_where(cache_dir, search), dry_run=dry_run, binary=binary)
-    selections = _selections(session, targets, filters, common.real_root(session, root))
+    selections = choose.selections(session, targets, filters, common.real_root(session, root))
     if not selections:
         return _nothing(as_json, dry_run)
     from cachetui.plans.removal import prepare
@@ -95,19 +80,6 @@ def rm(
     return _code(plan, outcome, bool(filters))
 
 
-def _selections(
-    session: Session, targets: Sequence[str], filters: Sequence[str], root: str | None
-) -> Sequence[Selection]:
-    from cachetui.targets import merged
-
-    if not targets:
-        items = [i for i in session.scan.items if root is None or i.root == root]
-        return [Selection(i) for i in common.filtered(session, filters, items)]
-    found = merged([common.find(session, t, root) for t in targets])
-    passing = {i.key for i in common.filtered(session, filters, [s.item for s in found])}
-    return [s for s in found if s.item.key in passing]
-
-
 def _nothing(as_json: bool, dry_run: bool) -> int:
     if as_json:
         from cachetui.cli import data
@@ -126,20 +98,14 @@ def _show(session: Session, plan: Plan) -> None:
 
 def _agree(plan: Plan, include: Sequence[str], *, yes: bool, as_json: bool) -> frozenset[str] | None:
     """The cautions accepted; None when the user said no."""
-    accept = set(include)
-    if plan.permanent:
-        accept.add(plans.PERMANENT)
-        question = f"{len(plan.accepted)} will be gone for good. Type delete to go ahead"
-        if not common.must_agree(question, yes=yes, as_json=as_json, word="delete"):
-            return None
-    elif not common.must_agree(f"Delete {len(plan.accepted)}?", yes=yes, as_json=as_json):
-        return None
-    if not yes:
-        for code in sorted(plan.cautions - accept):
-            why = next(c.message for i in plan.accepted for c in i.cautions if c.code == code)
-            if common.must_agree(f"{safe(why)}: delete all the same? [{code}]", yes=False, as_json=as_json):
-                accept.add(code)
-    return frozenset(accept)
+    count = len(plan.accepted)
+    asks = {c.code: c.message for i in reversed(plan.accepted) for c in reversed(i.cautions)}
+    if not plan.permanent:
+        return choose.agree(f"Delete {count}?", asks, include, does="delete", how=(yes, as_json))
+    asks.pop(plans.PERMANENT, None)
+    question = f"{count} will be gone for good. Type delete to go ahead"
+    accept = choose.agree(question, asks, include, does="delete", how=(yes, as_json), word="delete")
+    return None if accept is None else accept | {plans.PERMANENT}
 
 
 def _execute(plan: Plan, accept: frozenset[str]) -> Outcome:
