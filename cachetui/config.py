@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from cachetui import paths
@@ -25,6 +25,8 @@ class Config:
     """Folders below which project-local caches (`model_cache`, `.mlx_cache`, HF_CACHE_DIR in .env) are looked for."""
     archives: tuple[str, ...] = ()
     """Folders that are archives, for drives on which they lie deeper than is looked by itself."""
+    archive_dir: str = ""
+    """Where `archive` puts things when --to is not given."""
     binary_units: bool = False
     """Sizes in GiB instead of GB."""
     theme: str = ""
@@ -46,14 +48,15 @@ def load(path: Path | None = None) -> Config:
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
             raise ConfigError(f'{file}: {key} must be a list of folders, e.g. {key} = ["~/projects"]')
         lists[key] = tuple(value)
-    binary, theme = data.pop("binary_units", False), data.pop("theme", "")
+    binary, theme, archive_dir = data.pop("binary_units", False), data.pop("theme", ""), data.pop("archive_dir", "")
     if not isinstance(binary, bool) or not isinstance(theme, str):
         raise ConfigError(f"{file}: binary_units must be true or false, theme a name in quotes")
+    if not isinstance(archive_dir, str):
+        raise ConfigError(f'{file}: archive_dir must be a folder in quotes, e.g. archive_dir = "/mnt/big/models"')
     if data:
-        raise ConfigError(
-            f"{file}: unknown key {next(iter(data))!r}; known: cache_dirs, search_roots, archives, binary_units, theme"
-        )
-    return Config(lists["cache_dirs"], lists["search_roots"], lists["archives"], binary, theme)
+        known = ", ".join(f.name for f in fields(Config))
+        raise ConfigError(f"{file}: unknown key {next(iter(data))!r}; known: {known}")
+    return Config(lists["cache_dirs"], lists["search_roots"], lists["archives"], archive_dir, binary, theme)
 
 
 @dataclass(frozen=True, slots=True)

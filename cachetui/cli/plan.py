@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from cachetui import units
 from cachetui.cli.data import Json, path_fields, plain
-from cachetui.plans.model import Outcome, Plan, PlannedItem, Step
+from cachetui.plans.model import Outcome, Plan, PlannedItem, Stay, Step
 from cachetui.text import safe
 
 _STEPS = 12
@@ -115,7 +114,7 @@ def plan_lines(plan: Plan, binary: bool) -> list[str]:
         if i.via_server:
             lines.append(f"      deleted by the server at {safe(i.via_server)}")
         lines += [f"      ! {safe(c.message)} [{c.code}]" for c in i.cautions]
-    lines += _stays(plan, size)
+    lines += stay_lines([s for i in plan.accepted for s in i.stays], size)
     if plan.refused:
         lines.append("Refused:")
         lines += [f"  {safe(i.target)}: {safe(i.refused)}" for i in plan.refused]
@@ -145,8 +144,8 @@ def _replaced(step: Step) -> str:
     return ", replaced by the copy that was made here"
 
 
-def _stays(plan: Plan, size: Any) -> list[str]:
-    stays = [s for i in plan.accepted for s in i.stays]
+def stay_lines(stays: Sequence[Stay], size: Callable[[int], str]) -> list[str]:
+    """What stays, and who needs it."""
     if not stays:
         return []
     lines = ["Stays, because others need it:"]

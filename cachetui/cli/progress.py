@@ -6,10 +6,15 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cachetui.model import Item, Root, RootScan, Stub
 from cachetui.text import safe
 
+if TYPE_CHECKING:
+    from cachetui.jobs.model import Progress as JobProgress
+
+_BAR = 20
 _QUIET_FOR = 0.4
 _EVERY = 0.1
 
@@ -26,7 +31,12 @@ class Line:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the line away."""
         if self._shown:
+            self._shown = False
             print("\r" + " " * self._width() + "\r", end="", file=sys.stderr, flush=True)
 
     def show(self, text: str) -> None:
@@ -74,6 +84,34 @@ class Reading(Line):
     def cancelled(self) -> bool:
         """Never: Control-C ends the process."""
         return False
+
+
+class Bar(Line):
+    """Progress of a job: a bar with bytes, rate and time left. Without a terminal only what it logs is said."""
+
+    def __init__(self, binary: bool) -> None:
+        super().__init__()
+        self._binary = binary
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def tell(self, progress: JobProgress) -> None:
+        """The job got this far."""
+        if not self._on:
+            return
+        from cachetui.jobs import words
+
+        bar = ""
+        if progress.total:
+            filled = min(progress.done * _BAR // progress.total, _BAR)
+            bar = "█" * filled + "░" * (_BAR - filled) + "  "
+        self.show(bar + words.line(progress, binary=self._binary))
+
+    def log(self, text: str) -> None:
+        """A line that stays."""
+        self.clear()
+        print(safe(text), file=sys.stderr, flush=True)
 
 
 class Doing(Line):
