@@ -28,6 +28,7 @@ VERBS = {
     "history": ("history", "history"),
     "pin": ("pins", "pin"),
     "unpin": ("pins", "unpin"),
+    "verify": ("verify", "verify"),
     "info": ("info", "info"),
     "demo": ("demo", "demo"),
 }

@@ -105,13 +105,11 @@ class Judge:
     def _finding(self, item: Item, file: File, code: str, message: str, firm: list[Digest], damage: bool) -> Finding:
         name = file.expected.name
         if not damage:
-            return Finding(file.real, code, f"{name}: {message}", name=name)
+            return Finding(file.real, code, message, name=name)
         copy = self._copies.find(firm, file.expected.size, self._is_bad) if firm else ""
         offer = offers.words(item, name, file.real, copy)
         digest = firm[0] if firm else Digest("", "", "")
-        return Finding(
-            file.real, code, f"{name}: {message}", offer, DAMAGED, name, copy, digest.algorithm, digest.value
-        )
+        return Finding(file.real, code, message, offer, DAMAGED, name, copy, digest.algorithm, digest.value)
 
     def _is_bad(self, inode: Inode, digest: Digest) -> bool:
         """Whether an inode is known not to have this hash."""
