@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from cachetui.archived import archive_roots, with_archives
 from cachetui.config import Where
 from cachetui.ledger import Scan
 from cachetui.model import Item, Problem, Reporter, Root, RootScan, Silent
@@ -31,6 +32,9 @@ def find_roots(where: Where) -> tuple[tuple[Root, ...], tuple[Problem, ...]]:
                     found[key] = replace(known, problems=known.problems + root.problems)
         except Exception as e:  # one store's mistake must not hide the others
             problems.append(Problem("store-failed", f"{store.title}: looking for its folders failed: {e!r}"))
+    for root in archive_roots(where):
+        key = (root.dev, root.ino)
+        found[key] = replace(found[key], archive=root.archive) if key in found else root
     return tuple(found.values()), tuple(problems)
 
 
@@ -55,20 +59,22 @@ def scan_roots(
     done: list[RootScan] = []
     with collector_paused():
         for root in chosen:
-            if not report.cancelled():
+            if not (report.cancelled() or root.offline):
                 report.named(root, store_named(root.store).stubs(root))
         for root in chosen:
             if report.cancelled():
                 done.append(RootScan(root, complete=False))
                 continue
             try:
-                result = store_named(root.store).scan(root, inodes - {(root.dev, root.ino)}, report)
+                store = store_named(root.store)
+                result = RootScan(root) if root.offline else store.scan(root, inodes - {(root.dev, root.ino)}, report)
             except Exception as e:  # a scanner's own mistake: the other roots are still shown
                 trouble = Problem("scan-failed", f"reading it failed: {e!r}", root.path, "please report this")
                 result = RootScan(root, problems=(trouble,), blind=(root.path,), complete=False)
             done.append(result)
             report.done(result)
-    return with_provenance(Scan(tuple(done), problems, all(r.complete for r in done)))
+    found = Scan(tuple(done), problems, all(r.complete for r in done))
+    return with_provenance(with_archives(found, partial=len(chosen) < len(everything) or not found.complete))
 
 
 def rescan(scan_: Scan, changed: Sequence[Item], roots: Sequence[str] = ()) -> Scan:
@@ -80,10 +86,12 @@ def rescan(scan_: Scan, changed: Sequence[Item], roots: Sequence[str] = ()) -> S
     by_path = {r.root.path: r for r in scan_.roots}
     for path in dict.fromkeys((*(item.root for item in changed), *roots)):
         before = by_path[path]
+        if before.root.offline:
+            continue
         mine = [i for i in changed if i.root == path]
         after = store_named(before.root.store).rescan(before, inodes - {(before.root.dev, before.root.ino)}, mine)
         scan_ = scan_.replaced(after)
-    return with_provenance(scan_)
+    return with_provenance(with_archives(scan_, partial=not scan_.complete))
 
 
 @contextmanager

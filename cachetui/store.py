@@ -143,6 +143,7 @@ def make_root(
     if not stat.S_ISDIR(lead.stat.st_mode):
         return None
     st, real = lead.stat, lead.real
+    given = given or ("" if real == lead.path else lead.path)
     return Root(store, real, st.st_dev, st.st_ino, origin, given, os.access(real, os.W_OK), group, problems)
 
 
