@@ -135,7 +135,8 @@ class FaultyFs(Fs):
 
     at: int
     fault: str
-    """before, after (killed there), or an errno name; `ENOSPC+` from then on always."""
+    """before, after (killed there), short (half is written), torn (and then it is killed), or an errno name; `ENOSPC+`
+    from then on always."""
     count: int = 0
     hit: str = ""
     dead: bool = field(default=False, repr=False)
@@ -148,6 +149,14 @@ class FaultyFs(Fs):
         if self.count == self.at or (sticky and self.count > self.at):
             self.hit = operation
             if self.fault == "before":
+                self.dead = True
+                raise Killed
+            if self.fault in ("short", "torn"):
+                if operation == "pwrite":
+                    args = (args[0], args[1][: len(args[1]) // 2 + 1], *args[2:])
+                result = function(*args, **kwargs)
+                if self.fault == "short":
+                    return result
                 self.dead = True
                 raise Killed
             if self.fault == "after":
