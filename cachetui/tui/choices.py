@@ -51,7 +51,8 @@ def gather(where: Where, roots: Sequence[Root], sources: frozenset[str], needed:
         found[one.directory] = Choice(
             one.directory, "archive", looked.label, len(one.manifest.entries), looked.free, looked.refused
         )
-    for path in where.config.archives:
+    named = (where.config.archive_dir,) if where.config.archive_dir else ()
+    for path in (*named, *where.config.archives):
         directory = where.resolve(path)
         if directory not in found:
             looked = _look(directory, roots, sources, needed, table)

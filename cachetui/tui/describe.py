@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
-from cachetui import units
-from cachetui.model import OK, PINNED, Item, Problem, Revision, RootScan
+from cachetui import archives, units
+from cachetui.model import ARCHIVED, FOREIGN, LIES_IN, OFFLINE, OK, PINNED, Item, Problem, Revision, RootScan
 from cachetui.tui.facts import Facts, load_hint
 from cachetui.tui.rows import revision_note, revision_title
 from cachetui.tui.text import Part, hang, line, words
@@ -43,12 +43,20 @@ class Page:
         return hang(words(label, DIM), line(*value), _LABEL, self.width)
 
 
-def item_page(item: Item, facts: Facts | None, page: Page, users: Sequence[User] = ()) -> list[Content]:
-    """Everything about one item; `users` are the processes that have it open."""
+def item_page(
+    item: Item,
+    facts: Facts | None,
+    page: Page,
+    users: Sequence[User] = (),
+    verdict: tuple[float, Mapping[str, Any]] | None = None,
+) -> list[Content]:
+    """Everything about one item; `users` have it open, `verdict` is what was verified, and when (POSIX seconds)."""
     out = _identity(item, page)
     out += _sizes(item, facts, page)
+    out += _away(item, page)
     out += _problems(item.problems, page)
     out += _use(item, users, page)
+    out += _verified(verdict, page)
     if facts is not None:
         out += _composition(item, facts, page)
         out += _holders(facts, page)
@@ -64,18 +72,43 @@ def _identity(item: Item, page: Page) -> list[Content]:
     out = words(item.name, STRONG).wrap(page.width)
     out += line((" · ".join(what), DIM)).wrap(page.width)
     if states:
-        out += line((", ".join(states), "$text-success" if states == [PINNED] else WARN)).wrap(page.width)
+        well = set(states) <= {PINNED, ARCHIVED}
+        out += line((", ".join(states), "$text-success" if well else WARN)).wrap(page.width)
     return [*out, Content("")]
 
 
 def _sizes(item: Item, facts: Facts | None, page: Page) -> list[Content]:
-    out = page.row("size", (page.size(item.size), STRONG), (f", on disk {page.size(item.allocated)}", DIM))
+    here = f", here {page.size(item.allocated)}" if item.away else f", on disk {page.size(item.allocated)}"
+    out = page.row("size", (page.size(item.size), STRONG), (here, DIM))
     if facts is None or facts.frees is None:
         return out + page.row("deleting", ("known when everything is read", DIM))
     if facts.shared:
         out += page.row("own", page.size(facts.own), (f", shared {page.size(facts.shared)}", DIM))
     up_to = "up to " if facts.up_to else ""
     return out + page.row("deleting", f"frees {up_to}", (page.size(facts.frees), STRONG))
+
+
+def _away(item: Item, page: Page) -> list[Content]:
+    """Where it really is, and what can be done about that."""
+    states = set(item.states) & {ARCHIVED, OFFLINE, FOREIGN}
+    if not states:
+        return []
+    lies_in = dict(item.extra).get(LIES_IN, "")
+    found = archives.by_link(lies_in) if lies_in else None
+    out: list[Content] = []
+    if found is not None:
+        known = found[0]
+        seen = f", last seen {_ago(known.seen, page.now)}" if OFFLINE in states else ""
+        out += page.row("archive", known.label or short_path(known.path, page.home), (f"{seen}", DIM))
+        if not item.size:
+            out += page.row("", f"{page.size(found[1].size)} lie there")
+    if OFFLINE in states:
+        advice = "plug its drive in; if it is there under another name, A points the link to it"
+    elif ARCHIVED in states:
+        advice = "r brings it back; programs load it through the link while the drive is there"
+    else:
+        advice = "nothing on this machine links to it: A sets the link, so that programs load it from there"
+    return out + page.row("", (f"→ {advice}", DIM))
 
 
 def _problems(problems: Sequence[Problem], page: Page) -> list[Content]:
@@ -101,6 +134,19 @@ def _use(item: Item, users: Sequence[User], page: Page) -> list[Content]:
         out += page.row("good for", t.purpose)
     if hint := dict(item.extra).get(LOAD) or load_hint(item):
         out += page.row(LOAD, (hint, "$text-success"))
+    return [*out, Content("")]
+
+
+def _verified(verdict: tuple[float, Mapping[str, Any]] | None, page: Page) -> list[Content]:
+    if verdict is None:
+        return []
+    when, said = verdict
+    outcome = str(said.get("outcome", ""))
+    style = {"intact": "$text-success", "damaged": BAD}.get(outcome, WARN)
+    out = page.row("verified", (outcome.replace("-", " "), style), (f", {_ago(when, page.now)}", DIM))
+    for finding in [f for f in said.get("findings", ()) if isinstance(f, Mapping)][:_MANY]:
+        name = str(finding.get("name") or "")
+        out += page.row("", (f"{name}: " if name else "", DIM), (str(finding.get("message", "")), style))
     return [*out, Content("")]
 
 
@@ -152,12 +198,14 @@ def _revisions(item: Item, page: Page) -> list[Content]:
 
 def _place(item: Item, page: Page) -> list[Content]:
     path = f"{item.root}/{item.path}" if item.path else item.root
-    out = page.row("lies in", (short_path(path, page.home), DIM))
+    away = dict(item.extra).get(LIES_IN)
+    out = [] if away is None else page.row(LIES_IN, short_path(away, page.home))
+    out += page.row(LIES_IN if away is None else "its link", (short_path(path, page.home), DIM))
     out += page.row("files", (f"{item.file_count:,}", DIM))
     if item.uid >= 0:
         out += page.row("owner", (_owner(item.uid, item.gid), DIM))
     for label, value in item.extra:
-        if label != LOAD:
+        if label not in (LOAD, LIES_IN):
             out += page.row(label, value)
     return out
 
@@ -226,7 +274,12 @@ def root_page(root: RootScan, title: str, page: Page) -> list[Content]:
     if r.given and r.given != r.path:
         out += page.row("given as", r.given)
     out += page.row("because of", r.origin)
+    if r.offline:
+        out += page.row("", ("offline: its drive is not there now", WARN))
+        return [*out, *_problems((*r.problems, *root.problems), page), Content("")]
     out += page.row("size", (page.size(root.size), STRONG), (f", on disk {page.size(root.allocated)}", DIM))
+    if root.away:
+        out += page.row("elsewhere", page.size(root.away), ("  behind links, counted where it lies", DIM))
     out += page.row("items", f"{len(root.items):,}")
     out += page.row("other", page.size(root.other), ("  locks, tokens, folders: no items", DIM))
     if not r.writable:

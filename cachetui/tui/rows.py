@@ -22,6 +22,8 @@ GROUP, ROOT, ITEM, REVISION, FILE = "group", "root", "item", "revision", "file"
 SORTS = ("size", "own", "last used", "name", "files")
 GROUPINGS = ("store", "kind", "family")
 
+AWAY = "not there now"
+"""Of a root on a drive that is not plugged in."""
 _SORTED_FILES = 20_000
 """Up to here files are sorted by size when a revision opens; beyond, they stay in the store's order."""
 
@@ -188,7 +190,7 @@ def _by_store(shelf: Shelf, view: View, out: list[Row | Files]) -> None:
         key: Key = (GROUP, title)
         is_open = view.is_open(key)
         several = len(roots) > 1
-        note = f"{len(roots)} folders" if several else roots[0].path
+        note = f"{len(roots)} folders" if several else _place(roots[0])
         sizes = [_root_size(shelf, view, r.path, chosen[r.path]) for r in roots]
         out.append(Row(key, 0, is_open, title, _total(sizes), note))
         if not is_open:
@@ -200,10 +202,15 @@ def _by_store(shelf: Shelf, view: View, out: list[Row | Files]) -> None:
                     continue
                 root_key: Key = (ROOT, root.path)
                 root_open = view.is_open(root_key)
-                out.append(Row(root_key, 1, root_open, root.path, size, _count(len(held))))
+                note = AWAY if root.offline else _count(len(held))
+                out.append(Row(root_key, 1, root_open, root.path, size, note))
                 if not root_open:
                     continue
             _items(shelf, view, root.path, held, 2 if several else 1, out)
+
+
+def _place(root: Root) -> str:
+    return f"{AWAY}: {root.path}" if root.offline else root.path
 
 
 def _by_trait(shelf: Shelf, view: View, out: list[Row | Files]) -> None:

@@ -57,7 +57,7 @@ class Shelf:
         new = item.id not in held
         held[item.id] = item
         self.read_count += 1
-        self.partial_size += item.size
+        self.partial_size += item.size - item.away
         self.largest = max(self.largest, item.size)
         return new
 

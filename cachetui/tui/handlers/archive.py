@@ -73,7 +73,9 @@ def _plan(main: MainScreen, selections: Sequence[Selection], wish: Wish) -> None
             plan.directory,
             keep=plan.keep,
             keep_original=plan.keep_original,
+            bulk=len(selections) > 1,
             accept=accept,
+            digest=transfer.digest(plan, accept),
         )
 
     transfer.plan(main, make, spec)

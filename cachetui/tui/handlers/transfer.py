@@ -66,6 +66,11 @@ def targets(made: TransferPlan, accept: frozenset[str]) -> list[Target]:
     return [(i.root, i.target) for i in made.accepted if {c.code for c in i.cautions} <= accept]
 
 
+def digest(made: TransferPlan, accept: frozenset[str]) -> str:
+    """Of the plan, where all of it will be done: then the worker can compare it with what it finds."""
+    return made.digest if len(targets(made, accept)) == len(made.items) else ""
+
+
 def done_planning(main: MainScreen) -> None:
     """Nothing runs any more."""
     main.running = None

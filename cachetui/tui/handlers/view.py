@@ -68,8 +68,9 @@ def show_state(main: MainScreen) -> None:
     """The strip and the status line."""
     shelf, size = main.shelf, partial(units.size, binary=main.cachetui.binary)
     stores = len({r.store for r in shelf.roots.values()})
+    away = tuple(a.label or a.path for a in shelf.scan.offline) if shelf.scan is not None else ()
     total = f", {size(shelf.size)}" if shelf.size or not shelf.reading else ""
-    main.strip.show(f"{_count(shelf.count, 'item')} in {_count(stores, 'store')}{total}", shelf.disks)
+    main.strip.show(f"{_count(shelf.count, 'item')} in {_count(stores, 'store')}{total}", shelf.disks, away)
     main.status.show(_marked(main), _running(main))
 
 
@@ -105,9 +106,9 @@ def could_go(main: MainScreen) -> list[Part]:
     for item in scan.items:
         for state in item.states:
             if state in sizes:
-                sizes[state] += item.size
+                sizes[state] += item.size - item.away
         if item.last_used is not None and item.last_used < limit and PINNED not in item.states:
-            sizes["unused 6 mo"] += item.size
+            sizes["unused 6 mo"] += item.size - item.away
     parts: list[Part] = []
     for word, count in sizes.items():
         if count:
@@ -150,8 +151,9 @@ def show_details(main: MainScreen, *, keep_place: bool = False) -> None:
         if item is None:
             show(row.title, lambda page: page.row("", "not read yet"))
         elif row.kind == ITEM:
+            verdict = main.verdicts.get(item.key)
             known, users = _facts(main, item), watching.known(main, item)
-            show(item.name, lambda page: describe.item_page(item, known, page, users))
+            show(item.name, lambda page: describe.item_page(item, known, page, users, verdict))
         else:
             show(item.name, lambda page: _part(row, item, page))
 

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from cachetui import units
-from cachetui.model import DAMAGED, NO_TRAITS, OK, PINNED, Item
+from cachetui.model import ARCHIVED, DAMAGED, NO_TRAITS, OFFLINE, OK, PINNED, Item
 from cachetui.tui.rows import FILE, GROUP, ITEM, ROOT, Row
 from cachetui.tui.shelf import Held, Shelf
 from cachetui.tui.text import clip, fit
@@ -18,6 +18,8 @@ from cachetui.tui.text import clip, fit
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _GAP = 2
 _LEFT = 2
+_WELL = frozenset((PINNED, ARCHIVED))
+"""States in which nothing is wrong."""
 _SIZE = 9
 _LEAST_NOTE = 10
 # What is added as the pane grows: (column, width, narrowest pane that has it). A later row widens an earlier one.
@@ -178,7 +180,7 @@ def _name(row: Row, held: Held | None, paint: Paint) -> list[tuple[str, Style]]:
 def _item_name(name: str, held: Held | None, width: int, p: Palette) -> list[tuple[str, Style]]:
     """The owner of a repo stands back behind its name."""
     shown = fit(name, width)
-    if not isinstance(held, Item):
+    if not isinstance(held, Item) or OFFLINE in held.states:
         return [(shown, p.dim)]
     cut = shown.find("/") + 1
     if not 0 < cut < len(shown) or "…" in shown[:cut] or name.startswith(("/", ".", "~")):
@@ -201,7 +203,8 @@ def _cell(
         if row.kind in (GROUP, ROOT) or not size or not shelf.largest:
             return [(" " * width, p.text)]
         drawn = bar(size / shelf.largest, width)
-        return [(drawn, p.bar if row.kind == ITEM else p.bar_part), (" " * (width - len(drawn)), p.track)]
+        here = row.kind == ITEM and (item is None or not item.away)
+        return [(drawn, p.bar if here else p.bar_part), (" " * (width - len(drawn)), p.track)]
     return [(fit(_plain(column, item, shelf, paint), width, right=column in _RIGHT), p.dim)]
 
 
@@ -231,7 +234,7 @@ def _state(row: Row, item: Item | None, width: int, p: Palette) -> tuple[str, St
         words = ["see problem" if len(item.problems) == 1 else f"{len(item.problems)} problems"]
     if not words:
         return " " * width, p.text
-    style = p.bad if DAMAGED in words else p.good if words == [PINNED] else p.warn
+    style = p.bad if DAMAGED in words else p.good if set(words) <= _WELL else p.warn
     return fit(", ".join(words), width), style
 
 

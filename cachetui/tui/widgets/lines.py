@@ -24,11 +24,12 @@ class DiskStrip(Widget):
         self._binary = binary
         self._heading = ""
         self._disks: tuple[Disk, ...] = ()
+        self._away: tuple[str, ...] = ()
 
-    def show(self, title: str, disks: tuple[Disk, ...]) -> None:
-        """Another title or other disks."""
-        if (title, disks) != (self._heading, self._disks):
-            self._heading, self._disks = title, disks
+    def show(self, title: str, disks: tuple[Disk, ...], away: tuple[str, ...] = ()) -> None:
+        """Another title or other disks; `away`: archive drives that are not there now. Outside strings."""
+        if (title, disks, away) != (self._heading, self._disks, self._away):
+            self._heading, self._disks, self._away = title, disks, away
             self.refresh()
 
     def render(self) -> Content:
@@ -46,6 +47,13 @@ class DiskStrip(Widget):
                     right.append(drawn)
                     room -= drawn.cell_length + 3
                     break
+            else:
+                left_out += 1
+        for name in self._away:
+            drawn = line((clip(name, 18), "$foreground-muted"), (" offline", "$text-warning"))
+            if drawn.cell_length + 3 <= room:
+                right.append(drawn)
+                room -= drawn.cell_length + 3
             else:
                 left_out += 1
         if left_out and right:
