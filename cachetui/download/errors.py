@@ -1,0 +1,22 @@
+"""Why a download cannot go on, in words for people."""
+
+from __future__ import annotations
+
+# Values of `PullError.code`.
+OFFLINE, UNREACHABLE, NO_REPO, NO_REVISION, NO_FILE, GATED, DENIED, BUSY, SERVER = (
+    "offline", "unreachable", "no-repo", "no-revision", "no-file", "gated", "denied", "busy", "server",
+)  # fmt: skip
+CONTENT, NO_ROOM, NO_RANGES, STALLED, USAGE = "content", "no-room", "no-ranges", "stalled", "usage"
+
+
+class PullError(Exception):
+    """It cannot be done: why, and what to do about it. Both may hold outside strings; neither ever holds a token."""
+
+    def __init__(self, code: str, reason: str, advice: str = "") -> None:
+        super().__init__(reason)
+        self.code = code
+        self.advice = advice
+
+
+class PullCancelled(Exception):
+    """It stopped because it was asked to; what came so far stays and is used next time."""
