@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from cachetui.jobs.model import Job, JobState, Progress
 from cachetui.tui.text import Part
@@ -98,17 +99,27 @@ def summary(job: Job) -> str:
     """What became of a job that ended, in a few words. Outside strings."""
     if job.state is JobState.FAILED:
         return job.reason
-    if job.state is JobState.CANCELLED:
-        return job.reason or "stopped by you"
     result = job.result or {}
-    if isinstance(said := result.get("summary"), str):
-        return said
+    if job.state is JobState.CANCELLED and "verdicts" not in result:
+        return job.reason or "stopped by you"
+    if isinstance(verdicts := result.get("verdicts"), list):
+        return _verdicts(verdicts)
     rows = result.get("results")
     if isinstance(rows, Sequence):
         missed = undone(job)
         done = f"{len(rows) - len(missed)} of {len(rows)} items" if missed else _items(len(rows))
         return f"{done}; not {missed[0][0]}: {missed[0][1]}" if missed else done
     return ""
+
+
+def _verdicts(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    from cachetui.verify.model import OUTCOMES  # late: the first picture needs none of it
+
+    counts: dict[str, int] = {}
+    for outcome in OUTCOMES:
+        if count := sum(v.get("outcome") == outcome for v in verdicts):
+            counts[outcome] = count
+    return ", ".join(f"{n} {outcome.replace('-', ' ')}" for outcome, n in counts.items())
 
 
 def _items(count: int) -> str:
