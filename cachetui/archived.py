@@ -11,12 +11,22 @@ from cachetui.archives import Known, Manifest, ManifestError
 from cachetui.config import Where
 from cachetui.ledger import Scan
 from cachetui.manifest import FOLDERS, HUB, MANIFEST, OLLAMA, Entry, read
-from cachetui.model import ARCHIVED, FOREIGN, LIES_IN, OFFLINE, OK, Item, OfflineArchive, Problem, Root, RootScan
+from cachetui.model import (
+    ARCHIVE_GROUP,
+    ARCHIVED,
+    FOREIGN,
+    LIES_IN,
+    OFFLINE,
+    OK,
+    Item,
+    OfflineArchive,
+    Problem,
+    Root,
+    RootScan,
+)
 from cachetui.store import make_root
 from cachetui.units import iso
 
-GROUP = "Archive "
-"""Headings of archives start with this."""
 LINKED_FROM, BACKUP_OF = "linked from", "backup of"
 """Labels of rows (`Item.extra`) of what lies in an archive."""
 _DRIVE, _RECORD, _SEEN = "on drive", "archive", "last seen"
@@ -32,7 +42,7 @@ def archive_roots(where: Where) -> Iterator[Root]:
     registry = archives.known()
     for found in archives.locate(where):
         known = registry.get(found.manifest.id)
-        group = GROUP + (known.label if known and known.label else _label(found.directory))
+        group = ARCHIVE_GROUP + (known.label if known and known.label else _label(found.directory))
         for name, store in _PARTS:
             path = os.path.join(found.directory, name)
             if os.path.islink(path) or not os.path.isdir(path):
@@ -184,7 +194,7 @@ class _Marker:
     def _in_archive(self, root: Root, item: Item, manifest: Manifest) -> Item:
         """What lies in an archive, when no item of this scan links to it."""
         entry = manifest.at(f"{os.path.basename(root.path)}/{item.path}")
-        if entry is None or self.partial or not root.group.startswith(GROUP):
+        if entry is None or self.partial or not root.only_archive:
             return item
         if (original := self._original(manifest, entry)) is not None:
             return replace(item, extra=(*item.extra, (BACKUP_OF, original)))

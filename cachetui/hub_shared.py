@@ -41,7 +41,7 @@ def hinted(root: str, payload: str, gone: Collection[str] = ()) -> frozenset[str
 
 
 def _needs(root: str, parts: list[str], payload: str) -> bool:
-    if afar.is_silent(f"{root}/{parts[0]}"):
+    if _is_link(f"{root}/{parts[0]}") and afar.is_silent(f"{root}/{parts[0]}"):
         return True
     try:
         target = os.readlink("/".join((root, *parts)))

@@ -32,6 +32,8 @@ ARCHIVED, OFFLINE, FOREIGN, IN_USE, READ_ONLY, FOREIGN_OWNER = (
 """`archived`: lies elsewhere and is there; `offline`: lies elsewhere and is not there now; `foreign`: lies in an
 archive, and nothing on this machine links to it."""
 
+ARCHIVE_GROUP = "Archive "
+"""`Root.group` of archives starts with this; the label of the drive follows."""
 LIES_IN = "lies in"
 """Label of the row (`Item.extra`) that says where an archived or offline item really is: an absolute path."""
 
@@ -225,6 +227,11 @@ class Root:
     """Id of the archive it is a part of; empty for most."""
     offline: bool = False
     """It lies on a drive that is not there now: known of, but nothing in it can be read."""
+
+    @property
+    def only_archive(self) -> bool:
+        """True where it is looked at as a part of an archive alone: no program of this machine is told to read it."""
+        return bool(self.archive) and self.group.startswith(ARCHIVE_GROUP)
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,8 @@ def target_of(selection: Selection) -> str:
 def resolve(scan: Scan, text: str, root: str | None = None, cwd: str = "") -> list[Selection]:
     """What a TARGET names: one selection for each root that has it (several: ask which root).
 
-    `root` is the real path of the only root to look in, `cwd` what relative paths start from (default: the
-    process's). Raises TargetNotFound, or TargetAmbiguous where the name itself has several meanings.
+    A name means what is used, not its copy in an archive. `root` is the real path of the only root to look in, `cwd`
+    what relative paths start from (default: the process's). Raises TargetNotFound, or TargetAmbiguous where the name itself has several meanings.
     """
     items = [i for i in scan.items if root is None or i.root == root]
     try:
@@ -79,11 +79,17 @@ def resolve(scan: Scan, text: str, root: str | None = None, cwd: str = "") -> li
     notes: list[str] = []
     for find in (index.exact, index.parts, index.commit, index.bare):
         if found := find(wanted, notes):
-            return found
+            return _outside_archives(scan, found)
     path = wanted.removeprefix("dir:")
     if found := _by_path(items, path, cwd or os.getcwd(), notes):
         return found
     raise TargetNotFound(text, notes[0] if notes else f"nothing here is called {text}", _near(items, text))
+
+
+def _outside_archives(scan: Scan, found: list[Selection]) -> list[Selection]:
+    """What lies in an archive is meant only where nothing else has the name, or by --root: else its link is."""
+    here = [s for s in found if not scan.root_of(s.item).root.only_archive]
+    return here or found
 
 
 class _Index:

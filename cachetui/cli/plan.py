@@ -32,6 +32,10 @@ def plan_data(plan: Plan) -> Json:
         "frees_now": plan.frees_now,
         "frees_when_emptied": plan.frees_when_emptied,
         "up_to": plan.up_to,
+        "disks": [
+            {**path_fields(d.mount, "mount"), "frees_now": d.frees_now, "frees_when_emptied": d.frees_when_emptied}
+            for d in plan.disks
+        ],
         "cautions": sorted(plan.cautions),
         "notes": [plain(n) for n in plan.notes],
         "places": [
@@ -127,6 +131,8 @@ def plan_lines(plan: Plan, binary: bool) -> list[str]:
             lines.append(f"Comes back now: {up_to}{size(plan.frees_now)}.")
         if not plan.permanent:
             lines.append(f"Comes back when the trash is emptied: {up_to}{size(later)}.")
+        if len(plan.disks) > 1:
+            lines += [f"  {size(d.frees_when_emptied)} on {safe(d.mount)}" for d in plan.disks]
     return lines
 
 

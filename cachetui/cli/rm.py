@@ -11,8 +11,9 @@ from cachetui.cli.common import Session
 from cachetui.model import PINNED
 from cachetui.plans import model as plans
 from cachetui.plans.model import Outcome, Plan
+from cachetui.store import Selection
 
-INCLUDE = (plans.IN_USE, plans.LOCKED, plans.YOUNG, plans.UNCHECKED, plans.NO_UNDO, plans.SERVER)
+INCLUDE = (plans.IN_USE, plans.LOCKED, plans.YOUNG, plans.UNCHECKED, plans.NO_UNDO, plans.SERVER, plans.LINKED_FROM)
 
 
 @common.verb()
@@ -20,6 +21,7 @@ INCLUDE = (plans.IN_USE, plans.LOCKED, plans.YOUNG, plans.UNCHECKED, plans.NO_UN
 @choose.filter_option
 @common.root_option
 @click.option("--permanent", is_flag=True, help="Not into the trash: gone for good, the space is free at once.")
+@click.option("--with-archive", is_flag=True, help="Of what is archived also the archive's copy, not only the link.")
 @choose.include_option(INCLUDE, "delete")
 @common.where_options
 @common.changing_options
@@ -30,6 +32,7 @@ def rm(
     filters: tuple[str, ...],
     root: str | None,
     permanent: bool,
+    with_archive: bool,
     include: tuple[str, ...],
     cache_dir: tuple[str, ...],
     search: tuple[str, ...],
@@ -53,12 +56,14 @@ def rm(
     if not targets and not filters:
         raise click.UsageError("name what to delete: a TARGET (see: cachetui ls) or --filter EXPR")
     session = common.begin(common.to_where(cache_dir, search), dry_run=dry_run, binary=binary)
-    selections = choose.selections(session, targets, filters, common.real_root(session, root))
+    chosen = choose.selections(session, targets, filters, common.real_root(session, root))
+    selections = chosen if targets or root or with_archive else _outside_archives(session, chosen)
     if not selections:
         return _nothing(as_json, dry_run)
     from cachetui.plans.removal import prepare
 
-    plan = prepare(session.scan, selections, permanent=permanent, bulk=bool(filters) or len(selections) > 1)
+    bulk = bool(filters) or len(selections) > 1
+    plan = prepare(session.scan, selections, permanent=permanent, bulk=bulk, with_archive=with_archive)
     if not as_json:
         _show(session, plan)
     if dry_run or not plan.accepted:
@@ -78,6 +83,14 @@ def rm(
         for line in outcome_lines(outcome, session.binary):
             click.echo(line)
     return _code(plan, outcome, bool(filters))
+
+
+def _outside_archives(session: Session, selections: Sequence[Selection]) -> list[Selection]:
+    """A filter alone leaves what lies in archives: it was put there to be kept."""
+    kept = [s for s in selections if not session.scan.root_of(s.item).root.only_archive]
+    if left := len(selections) - len(kept):
+        common.say(f"{left} in archives pass too and are left: give --with-archive, or --root DIR to mean them.")
+    return kept
 
 
 def _nothing(as_json: bool, dry_run: bool) -> int:

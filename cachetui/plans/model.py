@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # psutil, which it needs, is imported when somebody asks who 
     from cachetui.inuse import User
 
 # Reasons to ask again, beyond the plan itself (I8). Values of `Caution.code`.
-IN_USE, LOCKED, YOUNG, UNCHECKED, PERMANENT, NO_UNDO, SERVER = (
-    "in-use", "locked", "young", "unchecked", "permanent", "no-undo", "server",
+IN_USE, LOCKED, YOUNG, UNCHECKED, PERMANENT, NO_UNDO, SERVER, LINKED_FROM = (
+    "in-use", "locked", "young", "unchecked", "permanent", "no-undo", "server", "linked-from",
 )  # fmt: skip
 
 
@@ -134,6 +134,16 @@ class TrashPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskShare:
+    """What a plan gives back on one file system. Sizes in bytes."""
+
+    mount: str
+    """The folder it is mounted on; empty where unknown."""
+    frees_now: int
+    frees_when_emptied: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What will happen, complete: the confirm screen and --dry-run --json show exactly this."""
 
@@ -144,6 +154,8 @@ class Plan:
     up_to: bool = False
     """The file system shares extents between files (reflinks), so `frees` is an upper bound."""
     notes: tuple[str, ...] = ()
+    disks: tuple[DiskShare, ...] = ()
+    """What comes back where."""
 
     @property
     def accepted(self) -> tuple[PlannedItem, ...]:

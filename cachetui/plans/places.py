@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from cachetui import paths
+from cachetui import afar, paths
 from cachetui.fs import Fs, open_dir
 from cachetui.model import Root
 from cachetui.plans.model import TrashPlace
@@ -33,6 +33,8 @@ def candidates(root: Root) -> Iterator[tuple[str, str, str]]:
 
 def choose(root: Root) -> TrashPlace:
     """The best place that works, as far as can be told without changing anything."""
+    if root.offline:
+        return TrashPlace(root.path, "", "none", "it is not there now")
     try:
         fd = open_dir(root.path)
     except OSError:
@@ -75,7 +77,7 @@ def existing(roots: Sequence[Root]) -> dict[str, list[Root]]:
 
 def _beside_links(given: str) -> Iterator[str]:
     """Trash folders beside a path and the folders above it, wherever that is a link."""
-    while os.path.isabs(given) and given != os.path.dirname(given):
+    while os.path.isabs(given) and given != os.path.dirname(given) and not afar.is_silent(given):
         if os.path.islink(given):
             yield beside(os.path.realpath(os.path.dirname(given)))
         given = os.path.dirname(given)
@@ -132,6 +134,8 @@ def _all(root: Root) -> list[str]:
 
 def _is_ours(path: str, root: str) -> bool:
     """A real folder of this user; for root also one of the user who owns the root folder."""
+    if afar.is_silent(path):
+        return False
     try:
         st = os.lstat(path)
         return stat.S_ISDIR(st.st_mode) and _trusted(st.st_uid, root)

@@ -14,7 +14,7 @@ from cachetui.inuse import Unchecked
 from cachetui.ledger import Scan
 from cachetui.model import Item, Root
 from cachetui.ollama_server import Kind, Server, probe
-from cachetui.plans import cautions, places, reflinks
+from cachetui.plans import cautions, linked, places, reflinks
 from cachetui.plans.model import NO_UNDO, PERMANENT, SERVER, UNCHECKED, Caution, Plan, PlannedItem, TrashPlace
 from cachetui.plans.planner import draft
 from cachetui.plans.preflight import Found, content_paths, look
@@ -26,11 +26,21 @@ from cachetui.units import size
 _NO_TRASH = "choose permanent deletion"
 
 
-def prepare(scan: Scan, selections: Sequence[Selection], *, permanent: bool = False, bulk: bool = False) -> Plan:
+def prepare(
+    scan: Scan,
+    selections: Sequence[Selection],
+    *,
+    permanent: bool = False,
+    bulk: bool = False,
+    with_archive: bool = False,
+) -> Plan:
     """The plan for deleting these selections. `bulk`: they were chosen as many, e.g. by a filter.
 
-    Reads the disk and the process table, changes nothing.
+    Of an archived item the link goes, and `with_archive` its copy in the archive too. Reads the disk and the process
+    table, changes nothing.
     """
+    if with_archive:
+        selections = linked.with_homes(scan, selections)
     drafts = draft(scan, selections, bulk=bulk)
     roots = {r.root.path: r.root for r in scan.roots}
     chosen = tuple(places.choose(roots[p]) for p in dict.fromkeys(d.key[0] for d in drafts) if p in roots)
@@ -42,8 +52,10 @@ def prepare(scan: Scan, selections: Sequence[Selection], *, permanent: bool = Fa
     servers = _servers(scan, found)
     users = inuse.users([f.draft.selection.item for f in found if not f.refused])
     items = tuple(_item(f, by_root.get(f.draft.key[0]), users, permanent, servers.get(f.draft.key[0])) for f in found)
+    items = _ask_once(items if with_archive else linked.cautioned(scan, items))
     up_to, notes = _reflinked(scan, found)
-    return Plan("delete", _ask_once(items), chosen, permanent, up_to, (*_notes(chosen, permanent), *notes))
+    notes = (*_notes(chosen, permanent), *notes, *linked.notes(items))
+    return Plan("delete", items, chosen, permanent, up_to, notes, linked.by_disk(items, permanent))
 
 
 def _check_roots(found: Sequence[Found], roots: dict[str, Root]) -> None:
