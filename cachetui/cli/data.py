@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from cachetui.ledger import Ledger, Scan
-from cachetui.model import PINNED, Blob, Item, Problem, Revision, RootScan
+from cachetui.model import LIES_IN, PINNED, Blob, Item, OfflineArchive, Problem, Revision, RootScan
 from cachetui.text import is_lossy
 from cachetui.units import iso
 
@@ -64,7 +64,7 @@ def full_path(item: Item, path: str | None = None) -> str:
 
 def item_data(item: Item, ledger: Ledger) -> Json:
     """One item as `ls` lists it."""
-    shared = ledger.shared(item)
+    shared, lies_in = ledger.shared(item), dict(item.extra).get(LIES_IN)
     t = item.traits
     return {
         "id": item.id,
@@ -73,9 +73,11 @@ def item_data(item: Item, ledger: Ledger) -> Json:
         "kind": item.kind,
         "name": plain(item.name),
         **path_fields(full_path(item)),
+        **(path_fields(lies_in, "lies_in") if lies_in else {"lies_in": None}),
         "size": item.size,
         "allocated": item.allocated,
-        "own": item.size - shared,
+        "away": item.away,
+        "own": ledger.own(item),
         "shared": shared,
         "frees": ledger.frees([item]),
         "files": item.file_count,
@@ -143,7 +145,7 @@ def mount_of(path: str) -> str:
 
 def root_data(r: RootScan) -> Json:
     """One root as `ls` and `info` list it."""
-    disk = disk_of(r.root.path)
+    disk = None if r.root.offline else disk_of(r.root.path)
     return {
         "store": r.root.store,
         **path_fields(r.root.path),
@@ -151,6 +153,8 @@ def root_data(r: RootScan) -> Json:
         "origin": plain(r.root.origin),
         "group": plain(r.root.group),
         "writable": r.root.writable,
+        "archive": r.root.archive or None,
+        "offline": r.root.offline,
         "size": r.size,
         "allocated": r.allocated,
         "other": r.other,
@@ -161,6 +165,18 @@ def root_data(r: RootScan) -> Json:
         "disk_total": disk[0] if disk else None,
         "disk_free": disk[1] if disk else None,
         "problems": [problem(p) for p in r.root.problems + r.problems],
+    }
+
+
+def offline_archive(archive: OfflineArchive) -> Json:
+    """An archive of this machine that is not there now."""
+    return {
+        "id": archive.id,
+        "label": plain(archive.label),
+        **path_fields(archive.path),
+        "last_seen": iso(archive.seen),
+        "size": archive.size,
+        "items": archive.items,
     }
 
 

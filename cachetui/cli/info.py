@@ -45,7 +45,7 @@ def info(cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_j
 
         rows: list[dict[str, Any]] = []
         for r in roots:
-            disk = data.disk_of(r.path)
+            disk = None if r.offline else data.disk_of(r.path)
             rows.append(
                 {
                     "store": r.store,
@@ -54,6 +54,8 @@ def info(cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_j
                     "origin": data.plain(r.origin),
                     "group": data.plain(r.group),
                     "writable": r.writable,
+                    "archive": r.archive or None,
+                    "offline": r.offline,
                     "disk_total": disk[0] if disk else None,
                     "disk_free": disk[1] if disk else None,
                     "problems": [data.problem(p) for p in r.problems],
@@ -79,9 +81,9 @@ def info(cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_j
     out()
     rows_ = []
     for r in roots:
-        disk = disk_of(r.path)
+        disk = None if r.offline else disk_of(r.path)
         free = units.size(disk[1], binary=binary) if disk else "?"
-        rows_.append((r.path, r.store, free, r.origin, "" if r.writable else "read-only"))
+        rows_.append((r.path, r.store, free, r.origin, "offline" if r.offline else "" if r.writable else "read-only"))
     if rows_:
         table([Column("ROOT"), Column("STORE"), Column("FREE", right=True), Column("BECAUSE OF"), Column("")], rows_)
     else:

@@ -173,13 +173,15 @@ def _print_json(session: Session, listing: Listing, rows: Sequence[Row], users: 
             "complete": session.scan.complete,
             "roots": [data.root_data(r) for r in session.scan.roots],
             "items": items,
+            "offline_archives": [data.offline_archive(a) for a in session.scan.offline],
             "totals": {
                 "items": len(session.scan.items),
                 "size": size,
                 "allocated": allocated,
                 "listed": {
                     "items": len(items),
-                    "size": sum(i.size for i in listed),
+                    "size": sum(i.size - i.away for i in listed),
+                    "away": sum(i.away for i in listed),
                     "frees": session.scan.ledger.frees(listed),
                 },
             },

@@ -119,20 +119,25 @@ def _summary(session: Session, rows: Sequence[Row]) -> None:
 
     if rows:
         out()
+    away = sum(i.away for i, _ in rows)
+    elsewhere = f", {units.size(away, binary=session.binary)} elsewhere" if away else ""
     if len(rows) == everything:
-        out(f"{of(everything, size)} in {_count(len(session.scan.roots), 'root')}")
+        out(f"{of(everything, size)} in {_count(len(session.scan.roots), 'root')}{elsewhere}")
     else:
-        out(f"{of(len(rows), sum(i.size for i, _ in rows))} of {of(everything, size)}")
+        out(f"{of(len(rows), sum(i.size - i.away for i, _ in rows))}{elsewhere} of {of(everything, size)}")
     if not session.scan.complete:
         out("Not everything could be read: see --problems.")
     if any(r.reflinks for r in session.scan.roots):
         out("FREES is an upper bound: a file system here can share blocks between files.")
     seen: set[int] = set()
     for r in session.scan.roots:
-        if r.root.dev not in seen and (disk := disk_of(r.root.path)) is not None:
+        if not r.root.offline and r.root.dev not in seen and (disk := disk_of(r.root.path)) is not None:
             seen.add(r.root.dev)
             total, free = (units.size(n, binary=session.binary) for n in disk)
             out(f"{safe(mount_of(r.root.path))}: {free} free of {total}")
+    for a in session.scan.offline:
+        size_there = units.size(a.size, binary=session.binary)
+        out(f"offline: {safe(a.label)} {size_there} in {_count(a.items, 'item')}, last at {safe(a.path)}")
     if not everything:
         looked = "".join(f"\n  {safe(r.path)}  ({safe(r.origin)})" for r in session.roots) or " no folder that exists"
         common.say(f"No models found. Looked in:{looked}\nTry: cachetui ls --cache-dir DIR, or cachetui demo")

@@ -99,7 +99,8 @@ def _print(session: Session, selection: Selection, users: Users, all_files: bool
     out(style(safe(target_of(selection)), bold=True))
     rows = [("kind", f"{item.kind}, {store_named(item.store).title}"), ("path", full_path(item))]
     rows += [("state", ", ".join(item.states)), ("size", f"{size(item.size)} in {item.file_count} files")]
-    rows += [("on disk", f"{size(item.allocated)}, {size(item.size - shared)} its own, {size(shared)} shared")]
+    elsewhere = f", {size(item.away)} elsewhere" if item.away else ""
+    rows += [("on disk", f"{size(item.allocated)}, {size(ledger.own(item))} its own, {size(shared)} shared{elsewhere}")]
     up_to = "up to " if session.scan.root_of(item).reflinks else ""
     rows += [("deleting frees", up_to + size(ledger.frees([item])))]
     rows += _traits(item)

@@ -189,7 +189,7 @@ def figures_of(result: Scan) -> Figures:
 def disks_of(roots: Sequence[Root], allocated: dict[str, int]) -> tuple[Disk, ...]:
     """The file systems that roots lie on, in order of the roots."""
     by_dev: dict[int, list[Root]] = {}
-    for root in roots:
+    for root in (r for r in roots if not r.offline):
         by_dev.setdefault(root.dev, []).append(root)
     disks: list[Disk] = []
     for dev, mine in by_dev.items():

@@ -40,12 +40,13 @@ TIME, BYTES = object(), object()
 PROBLEM = {"code": str, "message": str, "path": str, "hint": str}
 ROOT = {
     "store": str, "path": str, "given": str, "origin": str, "writable": bool, "size": BYTES, "allocated": BYTES,
-    "other": BYTES, "nested": [str], "disk_total": BYTES, "disk_free": BYTES, "problems": [PROBLEM],
+    "other": BYTES, "nested": [str], "disk_total": (BYTES, None), "disk_free": (BYTES, None), "problems": [PROBLEM],
+    "archive": (str, None), "offline": bool,
 }  # fmt: skip
 ITEM = {
     "id": str, "store": str, "root": str, "kind": str, "name": str, "path": str, "size": BYTES, "allocated": BYTES,
-    "own": BYTES, "shared": BYTES, "frees": BYTES, "files": int, "last_used": (TIME, None),
-    "last_modified": (TIME, None), "states": [str], "pinned": bool, "problems": [PROBLEM], "uid": int, "gid": int,
+    "own": BYTES, "shared": BYTES, "away": BYTES, "lies_in": (str, None), "frees": BYTES, "files": int,
+    "last_used": (TIME, None), "last_modified": (TIME, None), "states": [str], "pinned": bool, "problems": [PROBLEM], "uid": int, "gid": int,
     "owner": (str, None), "group": (str, None),
     "traits": {
         "formats": [str], "quantization": str, "family": str, "parameters": str, "loads_with": [str], "purpose": str,
@@ -65,8 +66,11 @@ LS = {
         "items": int,
         "size": BYTES,
         "allocated": BYTES,
-        "listed": {"items": int, "size": BYTES, "frees": BYTES},
+        "listed": {"items": int, "size": BYTES, "away": BYTES, "frees": BYTES},
     },
+    "offline_archives": [
+        {"id": str, "label": str, "path": str, "last_seen": TIME, "size": BYTES, "items": int},
+    ],
     "problems": [PROBLEM],
 }
 SHOW = {
@@ -82,6 +86,7 @@ STEP = {"path": str, "phase": str, "type": str, "entries": int, "size": BYTES, "
 PLAN = {
     "verb": str, "digest": str, "permanent": bool, "frees_now": BYTES, "frees_when_emptied": BYTES, "up_to": bool,
     "cautions": [str], "notes": [str],
+    "disks": [{"mount": str, "frees_now": BYTES, "frees_when_emptied": BYTES}],
     "places": [{"root": str, "path": str, "kind": str, "note": str}],
     "items": [
         {
