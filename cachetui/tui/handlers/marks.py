@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cachetui.ledger import Scan
-from cachetui.model import Item
+from cachetui.model import PINNED, Item
 from cachetui.store import Selection
 from cachetui.tui import background
 from cachetui.tui.handlers import view
@@ -106,8 +106,9 @@ def changed(main: MainScreen) -> None:
 
 
 def frees_of(scan: Scan, chosen: list[Selection]) -> int:
-    """Allocated bytes that come back when all of it goes. Of single revisions and files: the blobs that no other
-    revision and nobody else names."""
+    """Allocated bytes that come back when all of it goes that may: a plan refuses what is pinned. Of single revisions
+    and files: the blobs that no other revision and nobody else names."""
+    chosen = [s for s in chosen if PINNED not in s.item.states]
     whole = [s.item for s in chosen if s.is_whole]
     total = scan.ledger.frees(whole)
     parts: dict[tuple[str, str], tuple[Item, set[tuple[str, str]]]] = {}
