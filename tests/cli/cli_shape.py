@@ -46,7 +46,8 @@ ROOT = {
 ITEM = {
     "id": str, "store": str, "root": str, "kind": str, "name": str, "path": str, "size": BYTES, "allocated": BYTES,
     "own": BYTES, "shared": BYTES, "away": BYTES, "lies_in": (str, None), "frees": BYTES, "files": int,
-    "last_used": (TIME, None), "last_modified": (TIME, None), "states": [str], "pinned": bool, "problems": [PROBLEM], "uid": int, "gid": int,
+    "last_used": (TIME, None), "last_modified": (TIME, None), "states": [str], "pinned": bool,
+    "problems": [PROBLEM], "uid": int, "gid": int,
     "owner": (str, None), "group": (str, None),
     "traits": {
         "formats": [str], "quantization": str, "family": str, "parameters": str, "loads_with": [str], "purpose": str,
