@@ -25,6 +25,8 @@ VERBS = {
     "rm": ("rm", "rm"),
     "undo": ("trash", "undo"),
     "trash": ("trash", "trash"),
+    "archive": ("archive", "archive"),
+    "restore": ("restore", "restore"),
     "history": ("history", "history"),
     "pin": ("pins", "pin"),
     "unpin": ("pins", "unpin"),
