@@ -147,6 +147,12 @@ class DeletePermanently(Command):
     help = "Without the trash: the space comes back at once, the files never. Asks for the word delete."
 
 
+class Restore(Command):
+    id, keys, section, does = "restore", ("r",), ACTING, "restore:ask"
+    title = "Restore: bring back from the archive…"
+    help = "Bring the marked (or selected) back from its archive; the copy there goes once it is proven here."
+
+
 class Pin(Command):
     id, keys, section, does = "pin", ("P",), ACTING, "pins:toggle"
     title = "Pin or unpin"

@@ -1,0 +1,144 @@
+"""Archiving in the UI, key by key, to a second file system, with the real workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from second import mounted, unmount
+from textual.pilot import Pilot
+from textual.widgets import Button, Input
+from tui_world import main_of, select, settle, until
+
+from cachetui.jobs.model import JobState
+from cachetui.model import ARCHIVED, OFFLINE
+from cachetui.tui.app import CachetuiApp
+from cachetui.tui.screens.archive import ArchiveScreen
+from cachetui.tui.screens.transfer import TransferScreen
+
+PHI = "microsoft/phi-2"
+
+
+@pytest.fixture
+def drive(app: CachetuiApp) -> Iterator[Path]:
+    """A second file system inside what the app may look at."""
+    with mounted(Path(app.where.env["HOME"]) / "drive", size="200m") as path:
+        yield path
+        app.desk.close()
+
+
+def _folder(app: CachetuiApp) -> Path:
+    return Path(app.where.env["HF_HOME"]) / "hub" / "models--microsoft--phi-2"
+
+
+def _states(app: CachetuiApp, name: str) -> tuple[str, ...]:
+    main = app.screen_stack[0]
+    return next(i.states for i in main.shelf.scan.items if i.name == name and "hub" in i.root)  # type: ignore[attr-defined]
+
+
+async def _to_the_plan(pilot: Pilot[None], to: Path) -> TransferScreen:
+    await pilot.press("a")
+    await until(pilot, lambda: isinstance(pilot.app.screen, ArchiveScreen))
+    pilot.app.screen.query_one(Input).value = str(to)
+    pilot.app.screen.query_one(Input).focus()
+    await pilot.press("enter")
+    await until(pilot, lambda: isinstance(pilot.app.screen, TransferScreen))
+    assert isinstance(pilot.app.screen, TransferScreen)
+    return pilot.app.screen
+
+
+async def _job_done(pilot: Pilot[None], count: int) -> None:
+    app = pilot.app
+    assert isinstance(app, CachetuiApp)
+    await until(pilot, lambda: len(app.desk.jobs()) == count and app.desk.jobs()[-1].state.ended, 60)
+    job = app.desk.jobs()[-1]
+    assert job.state is JobState.DONE, (job.reason, job.advice, job.result)
+    await settle(pilot)
+
+
+async def test_archive_load_unplug_and_restore(app: CachetuiApp, drive: Path) -> None:
+    before = {p.name: p.read_bytes() for p in (_folder(app) / "blobs").iterdir()}
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        main = await settle(pilot)
+        select(main, PHI)
+        plan = await _to_the_plan(pilot, drive / "models")
+        text = "\n".join(str(s.render()) for s in plan.query("Static"))
+        assert "in 8 files" in text and "come back once the copy is proven" in text and "→ ~/drive/models" in text
+        await pilot.press("y")
+        await _job_done(pilot, 1)
+        assert _folder(app).is_symlink()
+        assert {p.name: p.read_bytes() for p in (_folder(app) / "blobs").iterdir()} == before
+        await until(pilot, lambda: ARCHIVED in _states(app, PHI))
+        row = main.models.row
+        assert row is not None and row.title == PHI
+        await until(pilot, lambda: "r brings it back" in str(main.details._body.render()))
+
+        unmount(drive)
+        await pilot.press("R")
+        await settle(pilot)
+        await until(pilot, lambda: OFFLINE in _states(app, PHI))
+        assert "plug" in str(main.details._body.render())
+
+
+async def test_restore_brings_it_back(app: CachetuiApp, drive: Path) -> None:
+    before = {p.name: p.read_bytes() for p in (_folder(app) / "blobs").iterdir()}
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        main = await settle(pilot)
+        select(main, PHI)
+        await _to_the_plan(pilot, drive / "models")
+        await pilot.press("y")
+        await _job_done(pilot, 1)
+        await until(pilot, lambda: ARCHIVED in _states(app, PHI))
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, TransferScreen))
+        await pilot.press("y")
+        await _job_done(pilot, 2)
+        assert not _folder(app).is_symlink()
+        assert {p.name: p.read_bytes() for p in (_folder(app) / "blobs").iterdir()} == before
+        await until(pilot, lambda: ARCHIVED not in _states(app, PHI))
+        assert main.models.row is not None and main.models.row.title == PHI
+
+
+async def test_a_full_drive_is_said_before_anything_starts(app: CachetuiApp, drive: Path) -> None:
+    (drive / "full").write_bytes(bytes(199 * 2**20))
+    async with app.run_test(size=(120, 40)) as pilot:
+        main = await settle(pilot)
+        select(main, PHI)
+        plan = await _to_the_plan(pilot, drive / "models")
+        assert "too small" in str(plan.query_one("#plan-summary").render())
+        assert not plan.query("#confirm")
+        await pilot.press("escape")
+        assert not app.desk.jobs() and not _folder(app).is_symlink()
+
+
+async def test_the_same_file_system_is_refused(app: CachetuiApp) -> None:
+    async with app.run_test(size=(80, 24)) as pilot:
+        main = await settle(pilot)
+        select(main, PHI)
+        plan = await _to_the_plan(pilot, Path(app.where.env["HOME"]) / "elsewhere")
+        assert "same file system" in str(plan.query_one("#plan-summary").render())
+        assert [b.id for b in plan.query(Button)] == ["cancel"]
+
+
+async def test_nothing_outside_of_the_demo_is_written_to(app: CachetuiApp, tmp_path: Path) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        main = await settle(pilot)
+        select(main, PHI)
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, ArchiveScreen))
+        app.screen.query_one(Input).value = str(tmp_path / "outside")
+        app.screen.query_one(Input).focus()
+        await pilot.press("enter")
+        await pilot.pause()
+        assert isinstance(app.screen, ArchiveScreen)
+        assert "outside" in str(app.screen.query_one("#archive-error").render())
+
+
+async def test_what_is_not_archived_cannot_be_restored(app: CachetuiApp) -> None:
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        main = await settle(pilot)
+        select(main, PHI)
+        await pilot.press("r")
+        await pilot.pause()
+        assert app.screen is main_of(pilot)
