@@ -103,6 +103,8 @@ class _Pending:
 
     piece: Piece
     fd: int
+    number: int
+    """Among the tasks of its reading."""
 
 
 class _Run:
@@ -196,8 +198,8 @@ class _Run:
     def _copy_files(self, tasks: Sequence[Task], checker: Checker) -> None:
         with Reading(tasks) as reading:
             try:
-                for _ in tasks:
-                    self._copy_one(reading)
+                for number in range(len(tasks)):
+                    self._copy_one(reading, number)
                     waiting = sum(p.piece.size for p in self._pending)
                     if waiting >= _SETTLE_BYTES or len(self._pending) >= _SETTLE_FILES:
                         self._settle(reading)
@@ -210,7 +212,7 @@ class _Run:
                     self._settle(reading)
                 raise
 
-    def _copy_one(self, reading: Reading) -> None:
+    def _copy_one(self, reading: Reading, number: int) -> None:
         opened = self._next(reading)
         assert isinstance(opened, Opened)
         piece = opened.task.piece
@@ -240,7 +242,7 @@ class _Run:
         except BaseException:
             os.close(fd)
             raise
-        self._pending.append(_Pending(piece, fd))
+        self._pending.append(_Pending(piece, fd, number))
 
     def _next(self, reading: Reading) -> Message:
         while (message := reading.next(_WAIT)) is None:
@@ -257,14 +259,16 @@ class _Run:
             medium.drop(pending.fd)  # all begin to be written out before the first is waited for
         settled = bool(self._pending)
         while self._pending:
-            piece, fd = self._pending[0].piece, self._pending[0].fd
-            with self.target.errors(piece):
-                self.fs.fsync(fd)
-                while (sha256 := reading.digest(_WAIT)) is None:
-                    self._tell("copy", self.done, self.total, piece.path)
-                self.staging.log.note(piece.path, piece.identity, sha256)
-            os.close(fd)
-            del self._pending[0]
+            pending = self._pending.pop(0)  # whatever happens: after a failed fsync a second one proves nothing
+            piece = pending.piece
+            try:
+                with self.target.errors(piece):
+                    self.fs.fsync(pending.fd)
+                    while (sha256 := reading.digest(pending.number, _WAIT)) is None:
+                        self._tell("copy", self.done, self.total, piece.path)
+                    self.staging.log.note(piece.path, piece.identity, sha256)
+            finally:
+                os.close(pending.fd)
             self._whole(piece, sha256)
         if settled:
             with self.target.errors(self.pieces[0]):

@@ -126,6 +126,7 @@ class Reading:
         self._messages: SimpleQueue[Message] = SimpleQueue()
         self._hashing: SimpleQueue[Data | Skipped | Ended | None] = SimpleQueue()
         self._digests: SimpleQueue[str] = SimpleQueue()
+        self._known: list[str] = []
         self._free: SimpleQueue[Buffer | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._stop = False
@@ -152,12 +153,14 @@ class Reading:
         except Empty:
             return None
 
-    def digest(self, seconds: float) -> str | None:
-        """sha256 of the next task that ended, in order, or None when it is not known for so long."""
+    def digest(self, number: int, seconds: float) -> str | None:
+        """sha256 of the task of this number (from 0), which has ended, or None when it is not known for so long."""
         try:
-            return self._digests.get(timeout=seconds)
+            while len(self._known) <= number:
+                self._known.append(self._digests.get(timeout=seconds))
         except Empty:
             return None
+        return self._known[number]
 
     def give_back(self, buffer: Buffer) -> None:
         """What lies in a buffer is used no more by who calls."""
