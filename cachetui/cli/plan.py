@@ -19,6 +19,7 @@ DONE = {
     "relink": "Linked",
     "adopt": "Adopted",
     "move": "Moved",
+    "repair": "Repaired",
 }
 """What became of something, by the verb of an operation."""
 

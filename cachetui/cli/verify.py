@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,27 +16,17 @@ import click
 from cachetui import units
 from cachetui.cli import common
 from cachetui.cli.common import Failed, Session
+from cachetui.cli.verify_show import Report, emit, show
 from cachetui.model import Item
 from cachetui.text import safe
-from cachetui.verify.model import CANNOT_TELL, DAMAGED, INCOMPLETE, INTACT, OUTCOMES, Finding, Verdict
+from cachetui.verify.model import DAMAGED
 
 if TYPE_CHECKING:
+    from cachetui.cli.progress import Line
+    from cachetui.jobs.meter import Meter
     from cachetui.jobs.model import Json, Progress
 
-_COLOURS = {INTACT: "green", DAMAGED: "red", INCOMPLETE: "yellow", CANNOT_TELL: "cyan"}
-_WORDS = {CANNOT_TELL: "cannot tell"}
 _INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was found."""
-
-    verdicts: tuple[Verdict, ...]
-    notes: tuple[str, ...] = ()
-    items: int = 0
-    """How many were asked for."""
-    cancelled: bool = False
 
 
 @common.verb()
@@ -51,8 +43,13 @@ class Report:
 @common.root_option
 @click.option("--full", is_flag=True, help="Read everything from the drive, also what did not change since last time.")
 @click.option("--online", is_flag=True, help="Ask the Hub for the hashes that nothing here knows.")
+@click.option(
+    "--repair", is_flag=True, help="Put the same content from elsewhere on this machine in place of what is damaged."
+)
+@click.option("--quarantine", is_flag=True, help="Move what is damaged to the trash, so that it is downloaded again.")
 @click.option("--nice/--no-nice", default=True, help="At low priority (default), or as fast as it goes.")
 @common.where_options
+@common.changing_options
 @common.binary_option
 @common.json_option
 def verify(
@@ -62,37 +59,54 @@ def verify(
     root: str | None,
     full: bool,
     online: bool,
+    repair: bool,
+    quarantine: bool,
     nice: bool,
     cache_dir: tuple[str, ...],
     search: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
     binary: bool,
     as_json: bool,
 ) -> int:
     """Compare items with the hashes that are known of them, offline. Without TARGET: everything.
 
     Each ends as intact, damaged (what, where), incomplete, or cannot tell (why). What was read once is read again
-    when it changed, with --full in any case. Exits with 1 when something is damaged; what is incomplete or cannot be
-    told is said.
+    when it changed, with --full in any case. Exits with 1 when something is damaged (and was not repaired); what is
+    incomplete or cannot be told is said. --repair and --quarantine show a plan first, and undo takes them back.
 
     \b
     Examples:
       cachetui verify
       cachetui verify hf:Qwen/Qwen3-VL-2B-Instruct --full
       cachetui verify --store ollama --json
+      cachetui verify --repair --dry-run
     """
-    session = common.begin(common.to_where(cache_dir, search), binary=binary)
+    if repair and quarantine:
+        raise click.UsageError("--repair or --quarantine, not both")
+    if (dry_run or yes) and not (repair or quarantine):
+        raise click.UsageError("--dry-run and --yes belong to --repair or --quarantine: verifying changes nothing")
+    if (repair or quarantine) and not (dry_run or yes) and (as_json or not sys.stdin.isatty()):
+        common.must_agree("", yes=False, as_json=as_json)  # better said now than after hours of reading
+    session = common.begin(common.to_where(cache_dir, search), dry_run=dry_run, binary=binary)
     items = _items(session, targets, filters, store, common.real_root(session, root))
-    report = _run(session, items, everything=len(items) == len(session.scan.items), full=full, nice=nice)
+    if online:
+        report = _run_online(session, items, full=full, nice=nice)
+    else:
+        report = _run(session, items, everything=len(items) == len(session.scan.items), full=full, nice=nice)
     for note in report.notes:
         common.say(safe(note))
-    if as_json:
-        _emit(report)
-    else:
-        _show(session, report, items)
+    if not as_json:
+        show(session, report, items)
     if report.cancelled:
-        common.say(
-            f"Interrupted: {len(report.verdicts)} of {report.items} were verified; the rest can be any of these."
-        )
+        common.say(f"Interrupted: {len(report.verdicts)} of {report.items} were verified; the rest is not known.")
+    if (repair or quarantine) and not report.cancelled:
+        from cachetui.cli.verify_repair import act
+
+        return act(session, report, repair=repair, dry_run=dry_run, yes=yes, as_json=as_json)
+    if as_json:
+        emit(report)
+    if report.cancelled:
         return _INTERRUPTED
     return 1 if any(v.outcome == DAMAGED for v in report.verdicts) else 0
 
@@ -124,6 +138,44 @@ def _run(session: Session, items: Sequence[Item], *, everything: bool, full: boo
     if ended.state is JobState.FAILED:
         raise Failed(safe(ended.reason) + (f"\n{safe(ended.advice)}" if ended.advice else ""))
     return _report(ended.result, len(items), ended.state is JobState.CANCELLED)
+
+
+def _run_online(session: Session, items: Sequence[Item], *, full: bool, nice: bool) -> Report:
+    """In this process, for workers that do not download may not use the network."""
+    from cachetui import verify as core
+    from cachetui.cli.progress import Line
+    from cachetui.jobs.meter import Meter
+    from cachetui.verify.disks import step_aside
+    from cachetui.verify.online import Hub
+
+    if nice:
+        step_aside()
+    notes: list[str] = []
+    hub = Hub(notes.append)
+    with _stopping() as stop, Line() as line:
+        listener = _Listener(line, Meter(), session.binary)
+        found = tuple(
+            core.check(
+                session.scan, items, full=full, progress=listener, cancelled=stop.is_set, note=notes.append, ask=hub.ask
+            )
+        )
+        return Report(found, tuple(notes), len(items), stop.is_set())
+
+
+class _Listener:
+    """Draws the progress of a check in this process (verify.Progress)."""
+
+    def __init__(self, line: Line, meter: Meter, binary: bool) -> None:
+        self._line = line
+        self._meter = meter
+        self._binary = binary
+
+    def advance(self, phase: str, done: int, total: int, name: str) -> None:
+        """`done` of `total` items (look) or bytes (verify)."""
+        unit = "items" if phase == "look" else "bytes"
+        message = {"phase": phase, "done": done, "total": total, "unit": unit, "name": name}
+        if (p := self._meter.update(message, time.monotonic())) is not None:
+            self._line.show(_progress(p, self._binary))
 
 
 def _report(result: Json | None, items: int, cancelled: bool) -> Report:
@@ -169,93 +221,3 @@ def _progress(p: Progress, binary: bool) -> str:
     if p.stalled:
         text += f", nothing came for {int(p.stalled)} s"
     return f"{text}: {p.name}"
-
-
-def _show(session: Session, report: Report, items: Sequence[Item]) -> None:
-    from cachetui.cli.table import out, style
-
-    sizes = {i.key: i.size for i in items}
-    width = max((len(_word(v.outcome)) for v in report.verdicts), default=0)
-    for v in sorted(report.verdicts, key=lambda v: (-OUTCOMES.index(v.outcome), v.target)):
-        word = style(_word(v.outcome).ljust(width), fg=_COLOURS[v.outcome])
-        size = units.size(sizes.get((v.root, v.target), 0), binary=session.binary)
-        out(f"{word}  {size.rjust(9)}  {safe(v.target)}")
-        for f in v.findings:
-            for line in _finding_lines(f):
-                out(f"    {line}")
-        if v.partly:
-            out("    not all of it was read")
-    _sum(session, report)
-
-
-def _word(outcome: str) -> str:
-    return _WORDS.get(outcome, outcome)
-
-
-def _finding_lines(f: Finding) -> list[str]:
-    name = f"{safe(f.name)}: " if f.name else ""
-    lines = [f"{name}{safe(f.message)}"]
-    if f.outcome == DAMAGED or not f.name:
-        lines.append(f"  {safe(f.path)}")
-    if f.offer:
-        lines.append(f"  -> {safe(f.offer)}")
-    return lines
-
-
-def _sum(session: Session, report: Report) -> None:
-    from cachetui.cli.table import out
-    from cachetui.verify.report import counts
-
-    found = counts(report.verdicts)
-    parts = [f"{found[o]} {_word(o)}" for o in reversed(OUTCOMES) if found[o]]
-    read, known = sum(v.read for v in report.verdicts), sum(v.remembered for v in report.verdicts)
-    text = (", ".join(parts) or "Nothing to verify") + f"; {units.size(read, binary=session.binary)} read"
-    if known:
-        text += f", {units.size(known, binary=session.binary)} unchanged since they were read (--full reads them too)"
-    out(text + ".")
-
-
-def _emit(report: Report) -> None:
-    from cachetui.cli import data
-    from cachetui.verify.report import counts
-
-    data.emit(
-        {
-            "verb": "verify",
-            "complete": not report.cancelled,
-            "items": report.items,
-            "counts": counts(report.verdicts),
-            "read": sum(v.read for v in report.verdicts),
-            "remembered": sum(v.remembered for v in report.verdicts),
-            "notes": [data.plain(n) for n in report.notes],
-            "verdicts": [_verdict_data(v) for v in report.verdicts],
-        }
-    )
-
-
-def _verdict_data(v: Verdict) -> dict[str, Any]:
-    from cachetui.cli import data
-
-    return {
-        "id": data.plain(v.target),
-        **data.path_fields(v.root, "root"),
-        "outcome": v.outcome,
-        "files": v.files,
-        "read": v.read,
-        "remembered": v.remembered,
-        "partly": v.partly,
-        "findings": [
-            {
-                "code": f.code,
-                "outcome": f.outcome,
-                "name": data.plain(f.name) or None,
-                **data.path_fields(f.path),
-                "message": data.plain(f.message),
-                "offer": data.plain(f.offer) or None,
-                "copy": data.plain(f.copy) or None,
-                "algorithm": f.algorithm or None,
-                "digest": f.digest or None,
-            }
-            for f in v.findings
-        ],
-    }

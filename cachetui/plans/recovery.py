@@ -80,6 +80,7 @@ _VERBS = {
     "restore": "restoring",
     "relink": "linking",
     "adopt": "adopting",
+    "repair": "repairing",
 }
 
 

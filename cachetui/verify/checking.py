@@ -15,7 +15,7 @@ from cachetui.ledger import Scan
 from cachetui.model import Item
 from cachetui.verify import disks
 from cachetui.verify.judging import Judge
-from cachetui.verify.looking import Job, Looker
+from cachetui.verify.looking import Ask, Job, Looker
 from cachetui.verify.memory import Memory
 from cachetui.verify.model import DAMAGED, Progress, Verdict
 from cachetui.verify.reading import Reader, ReadInto, Stopped
@@ -38,15 +38,17 @@ def check(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] = _never,
     note: Callable[[str], None] | None = None,
+    ask: Ask | None = None,
     read_into: ReadInto = os.preadv,
 ) -> Iterator[Verdict]:
     """A verdict for each item, as soon as it is known: what waits for no reading first. Changes nothing but its memory.
 
     `full` reads everything from the drive, even what is remembered or in memory. When `cancelled`, the verdicts that
-    are complete come, and those that are bad already; what was read is remembered. `note` hears what else to know.
+    are complete come, and those that are bad already; what was read is remembered. `note` hears what else to know,
+    `ask` may complete what an item ought to be (from a network, where the user wants that).
     Never raises for what is on disk.
     """
-    run = _Check(scan, Memory(fs), full, progress, cancelled, note, read_into)
+    run = _Check(scan, Memory(fs), full, progress, cancelled, note, ask, read_into)
     with closing(run):
         yield from run.verdicts(items)
 
@@ -60,10 +62,11 @@ class _Check:
         progress: Progress | None,
         cancelled: Callable[[], bool],
         note: Callable[[str], None] | None,
+        ask: Ask | None,
         read_into: ReadInto,
     ) -> None:
         self.memory = memory
-        self.looker = Looker(memory, full=full)
+        self.looker = Looker(memory, ask, full=full)
         self.judge = Judge(scan, self.looker)
         self.full = full
         self.progress = progress

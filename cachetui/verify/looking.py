@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from cachetui.expected import Digest, Expected, ExpectedFile
@@ -15,6 +15,8 @@ from cachetui.verify.memory import Memory
 from cachetui.verify.reading import Reading, Stamp, failure, stamp
 
 Inode = tuple[int, int]
+Ask = Callable[[Item, Expected], None]
+"""Completes what an item ought to be."""
 
 
 @dataclass
@@ -62,9 +64,10 @@ class Look:
 class Looker:
     """Looks at items, one after another, and collects what is to be read."""
 
-    def __init__(self, memory: Memory, *, full: bool) -> None:
+    def __init__(self, memory: Memory, ask: Ask | None, *, full: bool) -> None:
         self._memory = memory
         self._full = full
+        self._ask = ask
         self.archives = Archives()
         self.looks: list[Look] = []
         self.jobs: dict[Inode, Job] = {}
@@ -76,6 +79,8 @@ class Looker:
             expected = store_named(item.store).expected(item)
         except OSError as e:
             expected = Expected(unknown=[Problem("unreadable", (e.strerror or str(e)).lower(), item.root)])
+        if self._ask is not None:
+            self._ask(item, expected)
         look = Look(item, expected)
         reals: set[str] = set()
         for file in expected.files:
