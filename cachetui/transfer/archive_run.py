@@ -76,7 +76,7 @@ def execute(
     An item with a caution whose code is not in `accept` is not touched and says so. A killed run is continued by
     making the same plan and executing it again; until then nothing of the original was touched, or all of it is safe.
     """
-    results = [_held_back(plan, item, accept) for item in plan.items]
+    results = [held_back(plan, item, accept) for item in plan.items]
     run: _Run | None = None
     why = ""
     try:
@@ -98,7 +98,8 @@ def execute(
     return Outcome(plan.verb, done, operation, tuple(run.messages) if run is not None else ())
 
 
-def _held_back(plan: TransferPlan, item: TransferItem, accept: frozenset[str]) -> Result | None:
+def held_back(plan: TransferPlan, item: TransferItem, accept: frozenset[str]) -> Result | None:
+    """The result of an item that is not touched: refused, or not confirmed; None for one that is."""
     why = plan.refused or item.refused
     missing = [c.message for c in (*plan.asks, *item.cautions) if c.code not in accept]
     if not why and missing:

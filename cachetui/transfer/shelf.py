@@ -107,6 +107,8 @@ class Shelf:
         for entry in self.manifest.entries:
             if not entry.linked and not entry.kept and self._is_linked(entry):
                 self.linked(entry.path)
+            elif entry.linked and self._is_back(entry):
+                self.enter(replace(entry, linked=False, kept=True))
         for key, header in staging.leftovers(self.incoming):
             if isinstance(place := header.get("place"), str) and self.holds(place):
                 with staging.open_staging(self.fs, self.incoming, key, header) as left:
@@ -120,6 +122,13 @@ class Shelf:
             places = [f.path for f in entry.files if f.path != entry.path and f.path not in shared]
             return any(self._leads_here(f"{entry.root}/blobs/{os.path.basename(p)}", p) for p in places)
         return self._leads_here(f"{entry.root}/{entry.origin}" if entry.origin else entry.root, entry.path)
+
+    def _is_back(self, entry: Entry) -> bool:
+        """Whether it was restored: something real stands where the link was."""
+        if entry.host != socket.gethostname() or entry.store == OLLAMA or not entry.origin:
+            return False
+        path = f"{entry.root}/{entry.origin}"
+        return os.path.lexists(path) and not os.path.islink(path)
 
     def _leads_here(self, link: str, place: str) -> bool:
         try:

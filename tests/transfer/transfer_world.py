@@ -24,7 +24,7 @@ from cachetui.plans.model import Outcome
 from cachetui.plans.recovery import recover
 from cachetui.store import Selection
 from cachetui.targets import resolve
-from cachetui.transfer import archiving, model
+from cachetui.transfer import archiving, model, restoring
 from cachetui.transfer.model import TransferPlan
 
 ALL = PLAN_ALL | {model.DAMAGED, model.PARTIAL, model.NETWORK, model.PINNED}
@@ -54,6 +54,13 @@ class World(PlansWorld):
 
     def do_archive(self, *targets: str, fs: Fs = DISK, **how: bool) -> Outcome:
         return archiving.execute(self.plan_archive(*targets, **how), accept=ALL, fs=fs)
+
+    def plan_restore(self, *targets: str, keep: bool = False) -> TransferPlan:
+        found = self.scan()
+        return restoring.prepare(found, [s for t in targets for s in resolve(found, t)], keep=keep)
+
+    def do_restore(self, *targets: str, fs: Fs = DISK, keep: bool = False) -> Outcome:
+        return restoring.execute(self.plan_restore(*targets, keep=keep), accept=ALL, fs=fs)
 
     def restart(self) -> None:
         recover(self.roots())
