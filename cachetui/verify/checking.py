@@ -79,6 +79,7 @@ class _Check:
         self.lock = threading.Lock()
         self.done = self.total = self.said = 0
         self.next = 0.0
+        self.later: list[int] = []
 
     def close(self) -> None:
         """Stop reading, and remember what was read."""
@@ -106,7 +107,9 @@ class _Check:
         self._say_notes()
         readers = self._start([job for job in self.looker.jobs.values() if job.reading is None])
         looks = self.looker.looks
-        yield from (self.judge.verdict(n) for n, look in enumerate(looks) if not look.pending)
+        for n, look in enumerate(looks):
+            if not look.pending:
+                yield from self._judge(n)
         while readers:
             result = self.results.get()
             if isinstance(result, BaseException):
@@ -115,6 +118,7 @@ class _Check:
                 readers -= 1
             else:
                 yield from self._settle(result)
+        yield from (self.judge.verdict(n) for n in self.later)
         for n, look in enumerate(looks):
             if look.pending and (verdict := self.judge.verdict(n, partly=True)).outcome == DAMAGED:
                 yield verdict
@@ -185,4 +189,12 @@ class _Check:
             look = self.looker.looks[number]
             look.pending -= 1
             if not look.pending:
-                yield self.judge.verdict(number)
+                yield from self._judge(number)
+
+    def _judge(self, number: int) -> Iterator[Verdict]:
+        """The verdict of an item; later, where it offers a copy that is yet to be read."""
+        verdict = self.judge.verdict(number)
+        if self.judge.is_settled(verdict):
+            yield verdict
+        else:
+            self.later.append(number)

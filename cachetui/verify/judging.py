@@ -50,6 +50,18 @@ class Judge:
         read, remembered = self._bytes(look, number)
         return Verdict(item.id, item.root, outcome, tuple(findings), read, remembered, compared, partly)
 
+    def is_settled(self, verdict: Verdict) -> bool:
+        """Whether the copies it offers are known, or will not be read in this run: a bad one is no offer."""
+        for finding in verdict.findings:
+            try:
+                st = os.lstat(finding.copy) if finding.copy else None
+            except OSError:
+                continue
+            job = self._looker.jobs.get((st.st_dev, st.st_ino)) if st is not None else None
+            if job is not None and job.reading is None:
+                return False
+        return True
+
     def _reading(self, file: File) -> Reading | None:
         if file.inode is None:
             return file.failed
