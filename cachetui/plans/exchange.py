@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from cachetui import afar
 from cachetui.fs import UNABLE, Fs
 from cachetui.plans.record import Move
 from cachetui.plans.survey import is_there, kind_of, measure, mount_points, mounted_below, parent_of
@@ -264,11 +265,14 @@ def _is_original(st: os.stat_result, move: Move) -> bool:
 
 
 def _leads(folder: int, name: str, move: Move) -> bool:
+    """Whether a replacement leads to something: not into an empty folder, which a mount point without its drive is."""
     assert move.replacement is not None
     if move.replacement.kind == "tree":
         return True
+    if afar.is_silent(move.replacement.target):
+        return False
     try:
-        os.stat(name, dir_fd=folder)
+        st = os.stat(name, dir_fd=folder)
+        return not stat.S_ISDIR(st.st_mode) or move.entries < 2 or bool(os.listdir(move.replacement.target))
     except OSError:
         return False
-    return True
