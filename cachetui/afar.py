@@ -24,6 +24,8 @@ PATIENCE = 1.0
 """Seconds that a network mount has to answer, and that reading one item from it may take."""
 _TRUSTED_SECONDS = 30.0
 """How long an answer, or the lack of one, is believed."""
+_LOOK_SECONDS = 1.0
+"""How long the mount table is."""
 _MAX_LINKS = 40
 HINT = "plug that drive in, or connect to that server"
 """What to do about what is offline."""
@@ -62,12 +64,15 @@ class _Mounts:
         self.lock = threading.Lock()
         self.points: tuple[str, ...] = ()
         self.silent: frozenset[str] = frozenset()
-        self.asked = -_TRUSTED_SECONDS
+        self.looked = self.asked = -_TRUSTED_SECONDS
 
     def now(self) -> frozenset[str]:
         """Mount points that give no sign of life; asks them where the last answer is old or the mounts are others."""
-        points = tuple(m.point for m in filesystem.mounts() if m.network)
         with self.lock:
+            if time.monotonic() - self.looked < _LOOK_SECONDS:
+                return self.silent if self.points else frozenset()
+            points = tuple(m.point for m in filesystem.mounts() if m.network)
+            self.looked = time.monotonic()
             if points and (points != self.points or time.monotonic() - self.asked > _TRUSTED_SECONDS):
                 self.silent = _silent(points)
                 self.asked = time.monotonic()

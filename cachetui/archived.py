@@ -39,10 +39,8 @@ Key = tuple[str, str]
 
 def archive_roots(where: Where) -> Iterator[Root]:
     """The folders of every archive that can be reached now, each as a root of the store whose layout it has."""
-    registry = archives.known()
     for found in archives.locate(where):
-        known = registry.get(found.manifest.id)
-        group = ARCHIVE_GROUP + (known.label if known and known.label else _label(found.directory))
+        group = ARCHIVE_GROUP + (filesystem.identity(found.directory)[0] or found.directory)
         for name, store in _PARTS:
             path = os.path.join(found.directory, name)
             if os.path.islink(path) or not os.path.isdir(path):
@@ -50,13 +48,6 @@ def archive_roots(where: Where) -> Iterator[Root]:
             root = make_root(store, path, f"archive {found.manifest.id[:8]} at {found.directory}", group=group)
             if root is not None:
                 yield replace(root, archive=found.manifest.id)
-
-
-def _label(directory: str) -> str:
-    """What to call an archive that has no label on record."""
-    mount = filesystem.mount_of(directory)
-    label = filesystem.identity(directory)[0]
-    return label or os.path.basename(directory if mount is None or mount.point == "/" else mount.point) or directory
 
 
 class Links:
@@ -101,9 +92,8 @@ def with_archives(scan: Scan, *, partial: bool = False) -> Scan:
 
 
 def _offline(known: Known) -> OfflineArchive:
-    label = known.label or os.path.basename(known.path)
     size = sum(e.size for e in known.entries)
-    return OfflineArchive(known.id, label, known.path, known.seen, size, len(known.entries))
+    return OfflineArchive(known.id, known.label or known.path, known.path, known.seen, size, len(known.entries))
 
 
 @dataclass

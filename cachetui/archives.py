@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-from cachetui import checked, filesystem, paths
+from cachetui import afar, checked, filesystem, paths
 from cachetui.config import Where
 from cachetui.fs import Fs
 from cachetui.manifest import (
@@ -180,6 +180,8 @@ def locate(where: Where) -> tuple[Found, ...]:
     mounts = filesystem.mounts()
     found: dict[str, Found] = {}
     for directory in _candidates(where, registered.values(), mounts):
+        if afar.is_silent(directory):
+            continue
         ask = partial(_quietly, where, directory)
         network = filesystem.is_network(directory, mounts)
         manifest = filesystem.within(_NETWORK_SECONDS, ask, None) if network else ask()

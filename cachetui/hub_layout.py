@@ -11,7 +11,7 @@ import re
 import stat
 from collections.abc import Mapping
 
-from cachetui import walk
+from cachetui import afar, walk
 
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space", "kernels": "kernel"}
 """Prefix of a repo's folder to its kind (constants.REPO_TYPES_MAPPING)."""
@@ -79,6 +79,8 @@ def is_side_file(name: str) -> bool:
 
 def is_hub_layout(path: str) -> bool:
     """Whether a folder holds a hub cache: a repo's folder, a shared store or huggingface_hub's tag. Never raises."""
+    if afar.is_silent(os.path.abspath(path)):
+        return False
     try:
         with os.scandir(path) as entries:
             if any(REPO_FOLDER.fullmatch(e.name) and (e.is_symlink() or e.is_dir()) for e in entries):

@@ -281,7 +281,7 @@ class OfflineArchive:
 
     id: str
     label: str
-    """Of its file system, else the last name of the folder."""
+    """Of its file system; its path where that has none."""
     path: str
     """Where it was last seen."""
     seen: float

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from cachetui import afar
 from cachetui.text import encode_target
 
 MANIFESTS, BLOBS = "manifests", "blobs"
@@ -62,7 +63,9 @@ class Manifest:
 
 def is_ollama_layout(path: str) -> bool:
     """Whether a folder holds an Ollama store. Never raises."""
-    return all(os.path.isdir(os.path.join(path, name)) for name in (MANIFESTS, BLOBS))
+    return not afar.is_silent(os.path.abspath(path)) and all(
+        os.path.isdir(os.path.join(path, name)) for name in (MANIFESTS, BLOBS)
+    )
 
 
 def blob_name(digest: object) -> str:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from cachetui import archives
 from cachetui.config import Where
 
 _CLEARED = (
     "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE",
     "TRANSFORMERS_CACHE", "LLAMA_CACHE", "CUSTOM_MODEL_DIR", "HF_CACHE_DIR", "QWEN_CACHE", "TORCH_HOME", "OLLAMA_HOST",
-    "MODELSCOPE_CACHE", "HF_TOKEN", "NO_COLOR", "CACHETUI_NOW", "CACHETUI_ONLY_BELOW", "DISPLAY", "WAYLAND_DISPLAY",
+    "MODELSCOPE_CACHE", "HF_TOKEN", "NO_COLOR", "CACHETUI_NOW", "CACHETUI_ONLY_BELOW", "CACHETUI_AND_BELOW",
+    "DISPLAY", "WAYLAND_DISPLAY",
 )  # fmt: skip
 
 
@@ -33,6 +35,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("STATE", ".local/state"),
     ):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(path / folder))
+    # Archives on this machine's other drives are none of a test's: only its own mounts are looked at.
+    near_top = archives._near_top
+    monkeypatch.setattr(archives, "_near_top", lambda p: near_top(p) if p.startswith(f"{tmp_path}/") else iter(()))
     # No server of this machine may be asked either.
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
     monkeypatch.chdir(path)

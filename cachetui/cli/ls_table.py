@@ -137,7 +137,8 @@ def _summary(session: Session, rows: Sequence[Row]) -> None:
             out(f"{safe(mount_of(r.root.path))}: {free} free of {total}")
     for a in session.scan.offline:
         size_there = units.size(a.size, binary=session.binary)
-        out(f"offline: {safe(a.label)} {size_there} in {_count(a.items, 'item')}, last at {safe(a.path)}")
+        last = "" if a.label == a.path else f", last at {safe(a.path)}"
+        out(f"offline: {safe(a.label)} {size_there} in {_count(a.items, 'item')}{last}")
     if not everything:
         looked = "".join(f"\n  {safe(r.path)}  ({safe(r.origin)})" for r in session.roots) or " no folder that exists"
         common.say(f"No models found. Looked in:{looked}\nTry: cachetui ls --cache-dir DIR, or cachetui demo")
