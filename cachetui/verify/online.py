@@ -17,9 +17,10 @@ from cachetui.hub_layout import COMMIT, ID_PREFIX
 from cachetui.model import Item, Revision
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub.hf_api import RepoSibling
 
 _MAX_FILES = 100_000
+_SECONDS = 20.0
 _SOURCE = "the Hub"
 
 
@@ -90,14 +91,13 @@ class Hub:
 
     def _rows(self, item: Item, commit: str) -> Iterator[tuple[str, TreeRow]]:
         from huggingface_hub import HfApi
-        from huggingface_hub.hf_api import RepoFile
 
-        for entry in HfApi().list_repo_tree(item.name, recursive=True, revision=commit, repo_type=item.kind):
-            if isinstance(entry, RepoFile):
-                yield entry.path, _row(entry)
+        info = HfApi().repo_info(item.name, revision=commit, repo_type=item.kind, files_metadata=True, timeout=_SECONDS)
+        for entry in getattr(info, "siblings", None) or ():
+            yield entry.rfilename, _row(entry)
 
 
-def _row(entry: RepoFile) -> TreeRow:
+def _row(entry: RepoSibling) -> TreeRow:
     value = entry.lfs.sha256 if entry.lfs is not None else entry.blob_id
-    digests = named_digest(value, _SOURCE)
-    return TreeRow(entry.size, digests[0] if digests else None)
+    digests = named_digest(value or "", _SOURCE)
+    return TreeRow(-1 if entry.size is None else entry.size, digests[0] if digests else None)
