@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cachetui.fs import Fs, open_dir
@@ -271,6 +272,16 @@ def _open_to_empty(fs: Fs, parent: int, name: str) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def remove_empty(fs: Fs, parent: int, name: str) -> None:
+    """Remove a folder if nothing is in it (or if it is not there). Raises OSError."""
+    with suppress(FileNotFoundError):
+        try:
+            fs.rmdir(parent, name)
+        except OSError as e:
+            if e.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
 
 
 def empty_slot(place_fs: Fs, slot: Slot, slot_path: str, meter: Meter) -> None:

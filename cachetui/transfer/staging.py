@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from cachetui import walk
 from cachetui.fs import Fs, open_dir
 from cachetui.plans import lock
 from cachetui.plans.moves import Meter, remove_tree
@@ -303,6 +304,12 @@ def leftovers(parent_dir: str) -> tuple[tuple[str, dict[str, Any]], ...]:
     finally:
         os.close(parent)
     return tuple(found)
+
+
+def taken(parent_dir: str, key: str) -> int:
+    """Bytes of disk blocks that an unfinished copy has already; 0 where there is none."""
+    tally = walk.tree(os.path.join(parent_dir, key))
+    return sum(b.allocated for b in tally.files)
 
 
 def ensure_folder(fs: Fs, path: str) -> None:
