@@ -27,6 +27,8 @@ VERBS = {
     "trash": ("trash", "trash"),
     "archive": ("archive", "archive"),
     "restore": ("restore", "restore"),
+    "jobs": ("jobs", "jobs"),
+    "pull": ("pull", "pull"),
     "history": ("history", "history"),
     "pin": ("pins", "pin"),
     "unpin": ("pins", "unpin"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cachetui import paths
 from cachetui.cli.help import CONTEXT, Verb
 from cachetui.config import ConfigError, Where
 from cachetui.ledger import Scan
@@ -21,6 +22,7 @@ from cachetui.text import safe, safe_block
 
 if TYPE_CHECKING:
     from cachetui.filters import Filter
+    from cachetui.jobs.model import Spec
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -158,6 +160,17 @@ def recover(roots: Sequence[Root], *, dry_run: bool = False) -> None:
 
     for found in run(roots, dry_run=dry_run):
         say(safe(f"{found.action}: {found.message}"))
+    for spec in unfinished():
+        say(safe(f"interrupted: {spec.title}; go on: cachetui jobs resume {spec.id}"))
+
+
+def unfinished() -> tuple[Spec, ...]:
+    """Copies that were interrupted and can go on."""
+    if not paths.jobs_file().exists():
+        return ()
+    from cachetui.jobs.unfinished import offered
+
+    return offered()
 
 
 def real_root(session: Session, given: str | None) -> str | None:

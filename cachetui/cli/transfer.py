@@ -182,11 +182,12 @@ def go(
     missing = [c for c in plan.asks if c.code not in accept]
     if missing:
         raise Failed(f"not done without a confirmation of its own: {missing[0].message} (--include {missing[0].code})")
-    ended = run(spec_of(accept), binary=binary)
+    spec = spec_of(accept)
+    ended = run(spec, binary=binary)
     if as_json:
         emit(plan.verb, dry_run, plan_data(plan), ended)
     else:
-        show(ended, binary)
+        show(ended, spec.id, binary)
     return code_of(ended)
 
 
@@ -213,10 +214,10 @@ def run(spec: Spec, *, binary: bool) -> Ended:
     """Do a job here and now, with a bar on the terminal; Control-C stops it, a second one at once. Raises Failed."""
     from cachetui.cli.progress import Bar
     from cachetui.jobs import runner, unfinished
-    from cachetui.jobs.model import JobState
 
+    known = False
     try:
-        unfinished.claim(spec)
+        known = unfinished.claim(spec)
     except unfinished.TakenError as e:
         raise Failed(str(e)) from None
     except OSError:
@@ -225,9 +226,8 @@ def run(spec: Spec, *, binary: bool) -> Ended:
         common.say(f"{spec.title} ...")
     with Bar(binary) as bar, _stoppable() as cancel:
         ended = runner.run(spec, bar.tell, cancel, on_log=bar.log)
-    if ended.state is not JobState.CANCELLED:
-        with suppress(OSError):
-            unfinished.drop(spec.id)
+    with suppress(OSError):
+        unfinished.settle(spec, ended, known)
     return ended
 
 
@@ -249,7 +249,7 @@ def _stoppable() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def show(ended: Ended, binary: bool) -> None:
+def show(ended: Ended, spec_id: str, binary: bool) -> None:
     """What became of a job, for people."""
     from cachetui.cli.plan import outcome_lines
     from cachetui.jobs.model import JobState
@@ -263,7 +263,7 @@ def show(ended: Ended, binary: bool) -> None:
     if ended.state is JobState.FAILED and ended.advice:
         common.say(ended.advice[:1].upper() + ended.advice[1:] + ".")
     if ended.state is JobState.CANCELLED:
-        common.say("Interrupted. The same command again goes on where it stopped.")
+        common.say(f"Interrupted. The same command again, or cachetui jobs resume {spec_id}, goes on where it stopped.")
 
 
 def _outcome(ended: Ended) -> Outcome | None:

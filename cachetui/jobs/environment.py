@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-DOWNLOADS = frozenset({"download"})
+DOWNLOADS = frozenset({"pull"})
 """Kinds of jobs that ask the network with the user's token."""
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(ORIZATION)?$|COOKIE", re.I)

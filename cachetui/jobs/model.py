@@ -97,6 +97,8 @@ class Ended:
     """Why it failed; outside strings in it."""
     advice: str = ""
     """What to do about it."""
+    begun: bool = False
+    """Some of it was done, beyond looking: a job that can go on has something to go on with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ class _Entry:
     run: Run | None = None
     held: bool = False
     """Paused before it began."""
+    goes_on: bool = False
+    """Begun by an earlier run."""
 
 
 class Queue:
@@ -61,10 +63,11 @@ class Queue:
             known = self._entries.get(spec.id)
             if known is not None and not known.job.state.ended:
                 return known.job
+            known_before = False
             if spec.resumable:
                 with suppress(OSError):  # then it cannot be offered next time; its copy is still found on the drive
-                    unfinished.claim(spec, fs=self._fs)
-            entry = self._entries[spec.id] = _Entry(Job(spec))
+                    known_before = unfinished.claim(spec, fs=self._fs)
+            entry = self._entries[spec.id] = _Entry(Job(spec), goes_on=known_before)
             self._news.put(entry.job)
             self._start_ready()
             return entry.job
@@ -118,7 +121,7 @@ class Queue:
 
     @staticmethod
     def unfinished() -> tuple[Spec, ...]:
-        """What a program that is gone left unfinished and can go on: `submit` it, or `forget` it."""
+        """What was not done to the end and nobody does now: `submit` it, or `forget` it."""
         return unfinished.offered()
 
     def forget(self, id_: str) -> None:
@@ -167,7 +170,7 @@ class Queue:
         spec = entry.job.spec
         if spec.resumable and (not self._closed or ended.state is JobState.DONE):
             with suppress(OSError):
-                unfinished.drop(spec.id, fs=self._fs)
+                unfinished.settle(spec, ended, entry.goes_on, fs=self._fs)
         self._change(
             entry,
             state=ended.state,

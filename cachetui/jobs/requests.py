@@ -83,6 +83,11 @@ def verify(where: Where, targets: Sequence[Target] = (), *, full: bool = False) 
     return _spec("verify", f"verify {_names(targets) if targets else 'everything'}", request, (), resumable=False)
 
 
+def pull(job: Json, into: str) -> Spec:
+    """Download what a plan's `job()` says; `into`: the folder that is written (empty for Ollama's server)."""
+    return _spec("pull", f"pull {job['target']}", job, (into,) if into else (), resumable=True)
+
+
 def adopt(
     where: Where,
     targets: Sequence[Target] = (),

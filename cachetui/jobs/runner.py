@@ -25,6 +25,7 @@ _CHUNK = 1 << 16
 _KEPT_LINES = 30
 _KEPT_WIDTH = 1000
 _SHOWN_LINES = 5
+_LOOKING = ("start", "look")
 _KIND = re.compile(r"[a-z][a-z-]*\Z")
 
 AGAIN = "start it again: it goes on where it stopped"
@@ -100,6 +101,7 @@ class Run:
         self._ended_at: float | None = None
         self._sent = False
         self._started = False
+        self._begun = False
 
     def pause(self) -> None:
         """Stop the worker where it is; it holds what it holds."""
@@ -240,6 +242,7 @@ class Run:
                     ):  # fmt: skip
                         self._moved_at = now
                     self._progress = progress
+                    self._begun = self._begun or progress.phase not in _LOOKING
                     self._tell(progress)
             case "heartbeat":
                 if message.get("work") != self._work:
@@ -330,6 +333,9 @@ class Run:
                     stream.close()
 
     def _verdict(self, process: subprocess.Popen[bytes]) -> Ended:
+        return replace(self._how(process), begun=self._begun)
+
+    def _how(self, process: subprocess.Popen[bytes]) -> Ended:
         if process.returncode is None:
             why = f"the worker (process {process.pid}) hangs in the system and ends once its drive answers"
             state = JobState.CANCELLED if self._cancel.is_set() else JobState.FAILED

@@ -15,7 +15,7 @@ from functools import cache
 
 from cachetui import paths
 from cachetui.fs import DISK, Fs
-from cachetui.jobs.model import Json, Spec
+from cachetui.jobs.model import Ended, JobState, Json, Spec
 from cachetui.ownfile import OwnFile
 
 _VERSION = 1
@@ -26,17 +26,27 @@ class TakenError(Exception):
     """Another live instance does this job; the message names it."""
 
 
-def claim(spec: Spec, *, fs: Fs = DISK) -> None:
-    """Note that this process does a job. Raises TakenError, OSError."""
+def claim(spec: Spec, *, fs: Fs = DISK) -> bool:
+    """Note that this process does a job; whether it goes on with one. Raises TakenError, OSError."""
+    known = False
 
     def change(rows: list[Json]) -> list[Json]:
         for row in rows:
             if row["spec"]["id"] == spec.id and not _is_ours(row) and _alive(row["owner"]):
                 raise TakenError(f"another cachetui (process {row['owner'].get('pid')}) does this already")
+        nonlocal known
         others = [row for row in rows if row["spec"]["id"] != spec.id]
+        known = len(others) < len(rows)
         return [*others, {"spec": spec.to_json(), "owner": _me()}]
 
     _change(change, fs)
+    return known
+
+
+def settle(spec: Spec, ended: Ended, known: bool, *, fs: Fs = DISK) -> None:
+    """Keep a job that ended only if it has something to go on with. `known`: what `claim` said. Raises OSError."""
+    if ended.state is JobState.DONE or not (ended.begun or known):
+        drop(spec.id, fs=fs)
 
 
 def drop(id_: str, *, fs: Fs = DISK) -> None:
@@ -45,7 +55,7 @@ def drop(id_: str, *, fs: Fs = DISK) -> None:
 
 
 def offered() -> tuple[Spec, ...]:
-    """The jobs that a process left unfinished which is gone, oldest first. Never raises.
+    """The jobs that were not done to the end, and that no live process does; oldest first. Never raises.
 
     Their requests name no plan any more (`digest`): part of it may be done. What was agreed to (`accept`) stays.
     """

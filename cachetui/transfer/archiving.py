@@ -25,7 +25,7 @@ from cachetui.plans.model import PERMANENT, Caution, PlannedItem
 from cachetui.plans.survey import reason
 from cachetui.store import Selection, store_named
 from cachetui.targets import target_of
-from cachetui.transfer import drives, staging, swaps
+from cachetui.transfer import drives, leftovers, staging, swaps
 from cachetui.transfer.archive_run import execute
 from cachetui.transfer.model import DAMAGED, NETWORK, PARTIAL, PINNED, ArchivePlan, Drive, Part, TransferItem
 from cachetui.transfer.parts import looks_equal, survey_part
@@ -72,7 +72,7 @@ def prepare(
     if not keep and any(i.refused and n not in refused for n, i in enumerate(items)):
         planned = work.removals([i.selection.item for i in items if not i.refused], keep_original)
     plan = replace(plan, items=tuple(work.with_steps(i, planned) for i in items), refused=drive.refused)
-    if not plan.refused and (why := drives.too_small(drive, plan.bytes)):
+    if not plan.refused and (why := drives.too_small(drive, plan.bytes - work.written(plan.accepted))):
         plan = replace(plan, refused=why)
     if drive.network:
         said = f"it is on a network ({drive.filesystem}): what is archived there cannot be loaded while it is away"
@@ -91,12 +91,19 @@ class _Planner:
         directory = self.drive.directory
         self._taken: dict[str, tuple[str, str]] = {}
         self._begun: dict[str, tuple[str, str]] = {}
-        for _, header in staging.leftovers(os.path.join(directory, INCOMING)):
+        incoming = os.path.join(directory, INCOMING)
+        self._written: dict[str, int] = {}
+        for key, header in staging.leftovers(incoming):
             self._begun[str(header.get("place"))] = (str(header.get("root")), str(header.get("origin")))
+            self._written[str(header.get("place"))] = leftovers.allocated(incoming, key)
         try:
             self._manifest = read(directory)
         except ManifestError:
             self._manifest = None
+
+    def written(self, items: Sequence[TransferItem]) -> int:
+        """Bytes that an interrupted run wrote of these: they need no room any more."""
+        return sum(min(self._written.get(p.place, 0), p.bytes) for i in items for p in i.parts)
 
     def removals(self, items: Sequence[Item], keep_original: bool) -> dict[tuple[str, str], PlannedItem]:
         """What goes here with each of these items, all together: shared content goes with its last holder."""

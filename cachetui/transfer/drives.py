@@ -122,7 +122,10 @@ def _unusable(drive: Drive, existing: str, needed: int, read_only: bool) -> str:
 def too_small(drive: Drive, needed: int) -> str:
     """Why so many bytes cannot be written there, in words; empty where they can."""
     if needed and needed + needed // 100 + MARGIN > drive.free:
-        return f"it is too small: {size(needed)} are to be written and {size(drive.free)} are free"
+        return (
+            f"it is too small: {size(needed)} are to be written and {size(drive.free)} are free, "
+            f"of which {size(MARGIN + needed // 100)} are left alone"
+        )
     return ""
 
 

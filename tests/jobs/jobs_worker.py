@@ -37,6 +37,8 @@ def work(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
         raise OSError(request["raise"], os.strerror(request["raise"]), "/mnt/big/x")
     for n in range(request.get("steps", 0)):
         channel.progress("copy", n + 1, request["steps"], request.get("name", ""))
+    if "fail_late" in request:
+        raise WorkFailed(*request["fail_late"])
     if "log" in request:
         channel.log(request["log"])
     if "until" in request:  # go on until a file is there, or it is cancelled

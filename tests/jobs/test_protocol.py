@@ -104,7 +104,7 @@ def test_secrets_are_known_by_name_and_by_value() -> None:
     }  # fmt: skip
     kept = environment.of_child("archive", env)
     assert kept.keys() == {"PATH", "HF_HOME", "HOME", "LANG", "MY_DIR", "HTTP_PROXY", "HF_HUB_OFFLINE"}
-    assert environment.of_child("download", env) == env
+    assert environment.of_child("pull", env) == env
     assert environment.places(env).keys() == {"HF_HOME", "HOME", "MY_DIR", "PATH"} - {"PATH"}
 
 

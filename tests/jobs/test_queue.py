@@ -255,14 +255,29 @@ def test_a_new_process_with_an_old_number_is_not_the_owner() -> None:
     assert [s.id for s in unfinished.offered()] == ["a"]
 
 
-def test_failed_and_cancelled_jobs_are_not_offered(jobs: Queue, tmp_path: Path) -> None:
-    jobs.submit(spec("a", resumable=True, fail=["no", ""]))
-    until(jobs, "a", JobState.FAILED)
-    jobs.submit(spec("b", resumable=True, until=str(tmp_path / "never")))
-    until(jobs, "b", JobState.RUNNING)
-    jobs.cancel("b")
-    until(jobs, "b", JobState.CANCELLED)
-    assert json.loads(paths.jobs_file().read_text())["jobs"] == []
+def test_what_was_begun_and_not_done_is_kept_for_the_next_start(jobs: Queue, tmp_path: Path) -> None:
+    def kept() -> list[str]:
+        return [row["spec"]["id"] for row in json.loads(paths.jobs_file().read_text())["jobs"]]
+
+    jobs.submit(spec("refused", resumable=True, fail=["no", ""]))  # nothing was copied: nothing to go on with
+    until(jobs, "refused", JobState.FAILED)
+    jobs.submit(spec("done", resumable=True, steps=5))
+    until(jobs, "done", JobState.DONE)
+    assert kept() == []
+    jobs.submit(spec("full", resumable=True, steps=5, fail_late=["the drive is full", ""]))
+    until(jobs, "full", JobState.FAILED)
+    jobs.submit(spec("stopped", resumable=True, until=str(tmp_path / "never")))
+    wait_for(lambda: any(j.id == "stopped" and j.progress for j in jobs.jobs()))
+    jobs.cancel("stopped")
+    until(jobs, "stopped", JobState.CANCELLED)
+    assert kept() == ["full", "stopped"]
+    jobs.submit(spec("full", resumable=True, fail=["still no drive", ""]))  # refused before it could go on
+    until(jobs, "full", JobState.FAILED)
+    assert kept() == ["stopped", "full"]
+    jobs.submit(spec("full", resumable=True))
+    until(jobs, "full", JobState.DONE)
+    assert kept() == ["stopped"]
+    assert jobs.unfinished() == ()  # ours, and we live
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""What an interrupted copy left in staging folders, when it is not to be continued."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+
+from cachetui.fs import DISK, Fs
+from cachetui.model import Root
+from cachetui.plans import places, vault
+from cachetui.plans.lock import HeldError
+from cachetui.transfer import staging
+
+
+def incoming(roots: Iterable[Root]) -> tuple[str, ...]:
+    """The staging folders of what was on its way back into these roots."""
+    return tuple(os.path.join(trash, vault.INCOMING) for trash in places.existing(list(roots)))
+
+
+def allocated(folder: str, key: str) -> int:
+    """Blocks of what one unfinished copy holds so far, in bytes. Never raises."""
+    total = 0
+    for parent, _, files in os.walk(os.path.join(folder, key)):
+        for name in files:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
+    return total
+
+
+def discard(folders: Iterable[str], items: Collection[tuple[str, str]], *, fs: Fs = DISK) -> tuple[int, str]:
+    """Remove the copies of these items (root, TARGET) that were begun in these staging folders and not completed.
+
+    How many, and why one stays (a live process works on it); empty when none does. Raises OSError.
+    """
+    count, why = 0, ""
+    for folder in folders:
+        for key, header in staging.leftovers(folder):
+            if (header.get("root"), header.get("target")) not in items:
+                continue
+            try:
+                with staging.open_staging(fs, folder, key, header) as left:
+                    left.discard()
+                count += 1
+            except HeldError as e:
+                why = str(e)
+    return count, why
