@@ -64,7 +64,7 @@ class Client:
     def __init__(self, timeout: float | None = None) -> None:
         import httpx2
         from huggingface_hub import constants, get_token
-        from huggingface_hub.utils import build_hf_headers
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
         self.endpoint: str = constants.ENDPOINT
         self.timeout = float(constants.HF_HUB_DOWNLOAD_TIMEOUT) if timeout is None else timeout
@@ -128,7 +128,7 @@ class Client:
     ) -> Iterator[Answer]:
         """Ask, and follow redirects: the token goes to the endpoint's host only. Raises PullError, `transient`."""
         from huggingface_hub.errors import OfflineModeIsEnabled
-        from huggingface_hub.utils import get_session
+        from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 
         limits = self._httpx.Timeout(self.timeout)
         size: int | None = None
@@ -201,7 +201,7 @@ class Client:
 
 def offline() -> PullError:
     """HF_HUB_OFFLINE is set."""
-    return PullError(errors.OFFLINE, "HF_HUB_OFFLINE is set, so nothing is asked of the network", "unset it to download")
+    return PullError(errors.OFFLINE, "HF_HUB_OFFLINE is set: nothing is asked of the network", "unset it to download")
 
 
 def where(url: str) -> str:
@@ -256,7 +256,7 @@ def _retry_after(answer: Answer) -> float | None:
         except (ValueError, TypeError, OverflowError):
             pass
     if answer.status == 429:
-        from huggingface_hub.utils import parse_ratelimit_headers
+        from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
 
         limit = parse_ratelimit_headers(answer.response.headers)
         if limit is not None and limit.remaining == 0:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cachetui.download import errors, hashing, sinks
+from cachetui.download import errors, hashing, reuse, sinks
 from cachetui.download.client import Client
 from cachetui.download.errors import PullCancelled, PullError
 from cachetui.download.fetching import Changed, Fetch, NoRanges, Pace, Settings, Source, WrongSize
@@ -37,8 +37,8 @@ class Wanted:
     size: int
     paths: tuple[str, ...]
     url: str
-    fill: Callable[[Layout, Wanted], bool] | None = None
-    """Gets it from this machine instead: True when it lies in its partial, whole and hashed."""
+    origin: reuse.Origin | None = None
+    """Where the same bytes lie on this machine."""
 
 
 @dataclass
@@ -121,10 +121,9 @@ class Engine:
         return self.report
 
     def _work(self) -> None:
-        fetch_buffer: Fetch | None = None
         while (job := self._next()) is not None:
             try:
-                fetch_buffer = job()
+                job()
             except PullError as e:
                 self._end(e)
             except (PullCancelled, OSError) as e:
@@ -135,7 +134,6 @@ class Engine:
                 with self._turn:
                     self._busy -= 1
                     self._turn.notify_all()
-        del fetch_buffer
 
     def _end(self, error: BaseException) -> None:
         with self._turn:
@@ -183,8 +181,7 @@ class Engine:
                 self._layout.name(wanted.paths, wanted.etag)
                 self._count(wanted.size, wanted.paths[0])
                 self._note(self.report.here, wanted)
-            elif wanted.fill is not None and wanted.fill(self._layout, wanted):
-                self._count(wanted.size, wanted.paths[0])
+            elif wanted.origin is not None and self._reuse(wanted, wanted.origin):
                 self._note(self.report.reused, wanted)
             elif wanted.size <= min(SMALL, self._settings.chunk):
                 self._small(wanted)
@@ -194,6 +191,16 @@ class Engine:
         finally:
             if not keep:
                 os.close(lock)
+
+    def _reuse(self, wanted: Wanted, origin: reuse.Origin) -> bool:
+        def arrived(count: int) -> None:
+            self._count(count, wanted.paths[0])
+
+        if not reuse.fill(self._layout, wanted.paths, wanted.etag, wanted.size, origin, arrived, self._pace.check):
+            return False
+        if origin.how == reuse.SHARED:
+            arrived(wanted.size)
+        return True
 
     def _note(self, where: list[str], wanted: Wanted) -> None:
         with self._turn:
@@ -323,7 +330,10 @@ class Engine:
     def _hash(self, big: _Big) -> None:
         """The thread behind a file's front: its hash, and then its place."""
         wanted = big.wanted
-        over = lambda: self._pace.stop.is_set() or self._pace.cancelled() or big.abandoned is not None  # noqa: E731
+
+        def over() -> bool:
+            return self._pace.stop.is_set() or self._pace.cancelled() or big.abandoned is not None
+
         try:
             while (digest := hashing.follow(big.partial, wanted.etag, over)) is not None:
                 if digest == wanted.etag:
@@ -359,7 +369,7 @@ class Engine:
 def _damaged(wanted: Wanted) -> PullError:
     return PullError(
         errors.CONTENT,
-        f"{wanted.paths[0]} came twice with content that is not what its hash says ({wanted.etag[:12]}); nothing of it was kept",
+        f"{wanted.paths[0]} came twice with content that is not what its hash says; nothing of it was kept",
         "a proxy or mirror changes it on the way: try another network or HF_ENDPOINT",
     )
 

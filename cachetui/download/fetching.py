@@ -180,7 +180,9 @@ class Fetch:
             total = int(answer.header("Content-Length"))
         if answer.linked_size not in (None, source.size) or total not in (None, source.size):
             size = total if total not in (None, source.size) else answer.linked_size
-            raise WrongSize(f"{where(answer.url)} sends {size} bytes for {source.name}, which is listed with {source.size}")
+            raise WrongSize(
+                f"{where(answer.url)} sends {size} bytes for {source.name}, which is listed with {source.size}"
+            )
         tag = answer.header("ETag")
         strong = tag if tag.startswith('"') else ""
         if answer.status == 206:

@@ -162,6 +162,19 @@ class HubCache:
         for path in more:
             self._copy(self._snapshot, first, path)
 
+    def from_shared_store(self, paths: Sequence[str], etag: str, size: int, xet: str) -> bool:
+        """Link the blob to a payload of the shared store, by the library's own rules; False where it is not usable."""
+        from huggingface_hub.utils._shared_blobs import shared_blobs_enabled, try_link_from_shared_store
+
+        if not self._links or not shared_blobs_enabled() or _size(self._blobs, etag) is not None:
+            return False
+        cache = os.path.realpath(self._cache)
+        blob = os.path.join(cache, self._folder, "blobs", etag)
+        if not try_link_from_shared_store(blob_path=blob, xet_hash=xet, cache_dir=cache, expected_size=size):
+            return False
+        self.name(paths, etag)
+        return True
+
     def name(self, paths: Sequence[str], etag: str) -> None:
         """Links of the snapshot to a blob that is there; copies where links cannot be made."""
         for path in paths:

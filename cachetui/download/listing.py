@@ -100,5 +100,5 @@ def _entry(raw: Any) -> Entry | None:
         raise PullError(errors.SERVER, f"the list of files says nothing usable about {path!r}")
     assert isinstance(oid, str) and isinstance(size, int)
     content = linked if sha and isinstance(linked, int) else size
-    valid = isinstance(xet, str) and XET_HASH.fullmatch(xet) is not None
-    return Entry(path, content, oid, sha or "", xet if valid else "", size, linked if sha else None)
+    valid = xet if isinstance(xet, str) and XET_HASH.fullmatch(xet) else ""
+    return Entry(path, content, oid, sha or "", valid, size, linked if sha else None)

@@ -14,6 +14,7 @@ import os
 import stat
 import threading
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from cachetui.download.ranges import Ranges
@@ -77,24 +78,11 @@ class Partial:
         head = _checked(lines[0]) if lines else None
         if head is None or [head.get(k) for k in ("v", "content", "size")] != [_VERSION, self._content, self.size]:
             return False
-        self._end = len(lines[0]) + 1
-        for line in lines[1:]:
-            body = _checked(line)
-            if body is None:
-                break
-            self._take(body)
-            self._end += len(line) + 1
+        self.durable, self.tag, length = _ranges(lines[1:], self.size)
+        self._end = len(lines[0]) + 1 + length
         for start, end in self.durable:
             self.written.add(start, end)
         return True
-
-    def _take(self, body: dict[str, Any]) -> None:
-        if isinstance(body.get("tag"), str):
-            self.tag = body["tag"]
-        for pair in body.get("ranges", ()):
-            start, end = pair
-            if type(start) is int and type(end) is int and 0 <= start < end <= self.size:
-                self.durable.add(start, end)
 
     def _start(self) -> None:
         """Begin anew. The journal goes first: without it nobody believes what lies in the old file."""
@@ -227,3 +215,35 @@ def _checked(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
+
+
+def peek(folder: str, name: str, size: int) -> int:
+    """How many durable bytes an earlier run left of a content, without touching it; 0 where there are none."""
+    from cachetui import walk
+
+    try:
+        if os.lstat(f"{folder}/{name}{SUFFIX}").st_size != size:
+            return 0
+        lines = walk.read_small(f"{folder}/{name}{JOURNAL}", _MAX_JOURNAL).split(b"\n")[:-1]
+    except OSError:
+        return 0
+    head = _checked(lines[0]) if lines else None
+    if head is None or [head.get(k) for k in ("v", "content", "size")] != [_VERSION, name, size]:
+        return 0
+    return _ranges(lines[1:], size)[0].total
+
+
+def _ranges(lines: Sequence[bytes], size: int) -> tuple[Ranges, str, int]:
+    """(ranges, last tag, bytes of journal that make sense) of the lines after the first."""
+    found, tag, length = Ranges(), "", 0
+    for line in lines:
+        body = _checked(line)
+        if body is None:
+            break
+        tag = body["tag"] if isinstance(body.get("tag"), str) else tag
+        for pair in body.get("ranges", ()):
+            start, end = pair
+            if type(start) is int and type(end) is int and 0 <= start < end <= size:
+                found.add(start, end)
+        length += len(line) + 1
+    return found, tag, length

@@ -46,7 +46,9 @@ def parse_hub(text: str) -> HubName:
     base, _, path = rest.partition(":")
     repo, at, revision = base.partition("@")
     if not _REPO.fullmatch(repo) or len(repo) > _MAX_NAME or "--" in repo or ".." in repo or repo.endswith(".git"):
-        raise PullError(errors.USAGE, f"{text} names no repo", "write it like hf:ORG/NAME, hf:ORG/NAME@REV or hf:ORG/NAME:FILE")
+        raise PullError(
+            errors.USAGE, f"{text} names no repo", "write it like hf:ORG/NAME, hf:ORG/NAME@REV or hf:ORG/NAME:FILE"
+        )
     if at and not is_revision(revision):
         raise PullError(errors.USAGE, f"{revision!r} is no revision", "a branch, a tag, refs/pr/N or a commit hash")
     if path and not is_path(path):

@@ -274,7 +274,9 @@ class _Handler(BaseHTTPRequestHandler):
         for name, repo in self.server.hub.repos.items():
             tags = repo.info.get("tags", [])
             if words in name.lower() and all(w in tags for w in wanted):
-                rows.append({"id": name, "downloads": 7, "likes": 3, "gated": repo.gated, "private": False, **repo.info})
+                rows.append(
+                    {"id": name, "downloads": 7, "likes": 3, "gated": repo.gated, "private": False, **repo.info}
+                )
         self._json(rows[: int(query.get("limit", ["100"])[0])])
 
     def _resolve(self, kind: str, name: str, revision: str, path: str) -> None:
@@ -296,7 +298,9 @@ class _Handler(BaseHTTPRequestHandler):
         key = sha256(content)
         with hub.lock:
             hub.content[key] = (content, path)
-        if not hub.take(path, "no-linked-etag") and not any(f.kind == "no-etag" and f.path in ("", path) for f in hub.faults):
+        if not hub.take(path, "no-linked-etag") and not any(
+            f.kind == "no-etag" and f.path in ("", path) for f in hub.faults
+        ):
             headers |= {"X-Linked-Etag": f'"{key}"'}
         headers |= {"X-Linked-Size": str(len(content)), "Location": f"{hub.cdn}/content/{key}?signature=secret"}
         if path in repo.xet:
