@@ -90,9 +90,14 @@ class Where:
         )
 
     def allows(self, real: str) -> bool:
-        """Whether a real path may be looked at: CACHETUI_ONLY_BELOW, set by the demo, keeps to one folder."""
-        only = self.env.get("CACHETUI_ONLY_BELOW", "")
-        return not only or os.path.join(real, "").startswith(os.path.join(os.path.realpath(only), ""))
+        """Whether a real path may be looked at: the demo sets CACHETUI_ONLY_BELOW to its own folder.
+
+        CACHETUI_AND_BELOW, a folder on another drive, is then allowed too.
+        """
+        if not self.env.get("CACHETUI_ONLY_BELOW"):
+            return True
+        folders = (self.env.get(name, "") for name in ("CACHETUI_ONLY_BELOW", "CACHETUI_AND_BELOW"))
+        return any(os.path.join(real, "").startswith(os.path.join(os.path.realpath(f), "")) for f in folders if f)
 
     def resolve(self, path: str, *, variables: bool = False) -> str:
         """A path as a user writes it: `~` expanded (with this home), `$VAR` where asked, made absolute against cwd."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -21,9 +23,30 @@ _LEADING = (
     "MODELSCOPE_CACHE", "OLLAMA_", "LMSTUDIO_",
 )  # fmt: skip
 
+_MEMORY = "/dev/shm"
+"""A file system of its own on Linux, in memory."""
+_ROOM = 300 * 10**6
+"""Bytes free there that archiving the whole demo needs."""
+
 
 def _leading(env: Mapping[str, str]) -> list[str]:
     return sorted(name for name in env if name.startswith(_LEADING))
+
+
+def _temporary(stack: ExitStack, parent: str | None = None) -> str:
+    name = tempfile.TemporaryDirectory(prefix="cachetui-demo-", dir=parent, ignore_cleanup_errors=True)
+    return stack.enter_context(name)
+
+
+def _other_drive(stack: ExitStack, folder: str) -> Path | None:
+    """A folder on another file system, so that archiving can be tried too; None where there is none."""
+    try:
+        other = os.stat(_MEMORY).st_dev != os.stat(folder).st_dev
+        if other and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM:
+            return Path(_temporary(stack, _MEMORY), "attic")
+    except OSError:
+        pass
+    return None
 
 
 @common.verb()
@@ -60,8 +83,9 @@ def demo(build: str | None, as_json: bool) -> int:
     if as_json:
         raise click.UsageError("--json goes with --build DIR")
     common.must_have_terminal()
-    with tempfile.TemporaryDirectory(prefix="cachetui-demo-", ignore_cleanup_errors=True) as folder:
-        env = world.build(Path(folder) / "world")
+    with ExitStack() as stack:
+        folder = _temporary(stack)
+        env = world.build(Path(folder) / "world", drive=_other_drive(stack, folder))
         before = dict(os.environ)
         for name in _leading(os.environ):
             del os.environ[name]

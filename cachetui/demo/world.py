@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from cachetui.demo import drives
 from cachetui.demo.builders import Content, Filler, Hub, HubRepo, OllamaStore, gguf_bytes, local_dir, set_age, write
 
 DEMO_GB = 10**6
@@ -214,11 +215,22 @@ def _folders(home: Path, m: _Maker, hub: Hub, now: float) -> None:
     set_age(home / "models", 300, now)
 
 
-def build(folder: Path, *, gb: int = DEMO_GB, now: float | None = None) -> dict[str, str]:
+def _drives(home: Path, hub: Hub, m: _Maker, drive: Path, now: float) -> None:
+    """One model lies in an archive, one on a drive that is not there."""
+    files = _small("t5", "flan-t5-large", dtype="float32") | {"model.safetensors": m.weights(3.13, "flan-t5", "F32")}
+    there = drives.archive(hub, "google/flan-t5-large", files, drive, now)
+    away = home.parent / "drives" / drives.BIG
+    mixtral = "mistralai/Mixtral-8x7B-Instruct-v0.1"
+    known = [there, drives.offline(hub, mixtral, int(93.4 * m.gb), away, now)]
+    drives.remember(home / ".local" / "state" / "cachetui" / "archives.json", known)
+
+
+def build(folder: Path, *, gb: int = DEMO_GB, now: float | None = None, drive: Path | None = None) -> dict[str, str]:
     """Build the world below `folder` (created; must be empty) and return the environment to use it with.
 
-    `gb`: bytes that stand for one GB. `now`: POSIX seconds that ages count from. Raises FileExistsError when
-    there is something in the folder already.
+    `gb`: bytes that stand for one GB. `now`: POSIX seconds that ages count from. `drive`: a folder for the archive,
+    best on another file system; one inside the world without. Raises FileExistsError when there is something in the
+    folder already.
     """
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty; give a new folder")
@@ -233,12 +245,15 @@ def build(folder: Path, *, gb: int = DEMO_GB, now: float | None = None) -> dict[
     _ollama(home / ".ollama" / "models", m, now)
     _projects(home, m, now)
     _folders(home, m, hub, now)
+    attic = folder.absolute() / "drives" / drives.ATTIC if drive is None else drive.absolute()
+    _drives(home, hub, m, attic, now)
     config = f"search_roots = [{json.dumps(str(home / 'projects'))}]\n"
     write(home / ".config" / "cachetui" / "config.toml", config.encode())
     pins = [{"root": os.path.realpath(hub.path), "id": "hf:meta-llama/Llama-3.2-3B-Instruct"}]
     write(home / ".local" / "share" / "cachetui" / "pins.json", json.dumps(pins).encode())
     return {
         "CACHETUI_ONLY_BELOW": str(folder.absolute()),
+        "CACHETUI_AND_BELOW": str(attic),
         "HOME": str(home),
         "HF_HOME": str(hf_home),
         "OLLAMA_MODELS": str(home / ".ollama" / "models"),

@@ -5,12 +5,13 @@ Rows of files are made when they are looked at, so that opening a folder of a hu
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cachetui.model import Item, Revision, Root
+from cachetui.model import OFFLINE, Item, Revision, Root
 from cachetui.store import Selection, store_named
 from cachetui.tui.shelf import Held, Shelf
 
@@ -221,7 +222,7 @@ def _by_trait(shelf: Shelf, view: View, out: list[Row | Files]) -> None:
             if view.grouping == "family":
                 title = (isinstance(held, Item) and held.traits.family) or "family not known"
             groups.setdefault(title, []).append((path, held))
-    totals = {title: sum(_size(h) for _, h in members) for title, members in groups.items()}
+    totals = {title: sum(_here(h)[0] for _, h in members) for title, members in groups.items()}
     for title in sorted(groups, key=lambda t: (-totals[t], t)):
         key: Key = (GROUP, title)
         is_open = view.is_open(key)
@@ -248,17 +249,13 @@ def _may_pass(view: View, name: str) -> bool:
     return bool(view.words) and all(w in lower for w in view.words)
 
 
-def _size(held: Held) -> int:
-    return held.size if isinstance(held, Item) else 0
-
-
 def _root_size(shelf: Shelf, view: View, path: str, chosen: list[Held]) -> int | None:
     done = shelf.done.get(path)
     if done is not None and view.test is None:
         return done.size
     if done is None and chosen and not any(isinstance(h, Item) for h in chosen):
         return None
-    return sum(_size(h) for h in chosen)
+    return sum(_here(h)[0] for h in chosen)
 
 
 def _total(sizes: list[int | None]) -> int | None:
@@ -276,11 +273,18 @@ def _sorted(shelf: Shelf, view: View, members: list[tuple[str, Held]]) -> list[t
 
 
 def _last_used(shelf: Shelf, path: str, held: Held) -> float:
+    if isinstance(held, Item) and OFFLINE in held.states:
+        return math.inf  # not known: nothing to look at first
     return (isinstance(held, Item) and held.last_used) or 0.0
 
 
-_MEASURES: dict[str, Callable[[Shelf, str, Held], float]] = {
-    "size": lambda shelf, path, held: _size(held),
+def _here(held: Held) -> tuple[int, int]:
+    """What lies elsewhere comes after everything that takes room here."""
+    return (held.size - held.away, held.size) if isinstance(held, Item) else (0, 0)
+
+
+_MEASURES: dict[str, Callable[[Shelf, str, Held], float | tuple[int, int]]] = {
+    "size": lambda shelf, path, held: _here(held),
     "own": lambda shelf, path, held: shelf.own((path, held.id)) or 0,
     "last used": lambda shelf, path, held: -_last_used(shelf, path, held),
     "files": lambda shelf, path, held: held.file_count if isinstance(held, Item) else 0,

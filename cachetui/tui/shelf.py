@@ -25,7 +25,7 @@ class Shelf:
     figures: Figures | None = None
     reading: bool = True
     largest: int = 0
-    """Size of the biggest item, which the bars are measured against."""
+    """Size of the biggest item that lies here, which the bars are measured against."""
     read_count: int = 0
     """Items read so far."""
     partial_size: int = 0
@@ -58,7 +58,7 @@ class Shelf:
         held[item.id] = item
         self.read_count += 1
         self.partial_size += item.size - item.away
-        self.largest = max(self.largest, item.size)
+        self.largest = max(self.largest, item.size - item.away)
         return new
 
     def finish(self, scan: Scan, figures: Figures | None) -> None:
@@ -75,7 +75,7 @@ class Shelf:
             held.update((item.id, item) for item in r.items)
             self.held[r.root.path] = held
         self.problems = [p for p in self.problems if p not in scan.problems] + list(scan.problems)
-        self.largest = max((i.size for i in scan.items), default=0)
+        self.largest = max((i.size - i.away for i in scan.items), default=0)
 
     def begin_again(self) -> None:
         """Everything is about to be read again; what is known stays until then."""

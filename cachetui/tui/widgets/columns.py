@@ -202,7 +202,7 @@ def _cell(
     if column == "bar":
         if row.kind in (GROUP, ROOT) or not size or not shelf.largest:
             return [(" " * width, p.text)]
-        drawn = bar(size / shelf.largest, width)
+        drawn = bar(min(size / shelf.largest, 1.0), width)
         here = row.kind == ITEM and (item is None or not item.away)
         return [(drawn, p.bar if here else p.bar_part), (" " * (width - len(drawn)), p.track)]
     return [(fit(_plain(column, item, shelf, paint), width, right=column in _RIGHT), p.dim)]
