@@ -27,6 +27,8 @@ VERBS = {
     "trash": ("trash", "trash"),
     "archive": ("archive", "archive"),
     "restore": ("restore", "restore"),
+    "adopt": ("adopt", "adopt"),
+    "move-root": ("move_root", "move_root"),
     "jobs": ("jobs", "jobs"),
     "pull": ("pull", "pull"),
     "history": ("history", "history"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cachetui.cli import choose, common, transfer
+from cachetui.cli import choose, common, transfer, transfer_plan
 
 
 @common.verb()
@@ -75,8 +75,10 @@ def archive(
         bulk=bulk,
         dry_run=dry_run,
     )
-    return transfer.go(
+    offer = transfer_plan.offer(
         plan,
+        session.binary,
+        f"{'Back up' if keep else 'Archive'} {len(plan.accepted)}?",
         lambda accept: requests.archive(
             where,
             [(i.root, i.target) for i in plan.items],
@@ -87,8 +89,5 @@ def archive(
             accept=accept,
             digest=plan.digest,
         ),
-        include,
-        (dry_run, yes, as_json),
-        binary=session.binary,
-        question=f"{'Back up' if keep else 'Archive'} {len(plan.accepted)}?",
     )
+    return transfer.go(offer, include, (dry_run, yes, as_json), binary=session.binary)

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from cachetui.cli import choose, common, transfer
+from cachetui.cli import choose, common, transfer, transfer_plan
 
 
 @common.verb()
@@ -57,8 +57,10 @@ def restore(
 
     plan = prepare(session.scan, selections, keep=keep)
     archives = sorted({os.path.dirname(p.source) for i in plan.accepted for p in i.parts})
-    return transfer.go(
+    offer = transfer_plan.offer(
         plan,
+        session.binary,
+        f"Bring {len(plan.accepted)} back?",
         lambda accept: requests.restore(
             where,
             [(i.root, i.target) for i in plan.items],
@@ -67,8 +69,5 @@ def restore(
             digest=plan.digest,
             archives=archives,
         ),
-        include,
-        (dry_run, yes, as_json),
-        binary=session.binary,
-        question=f"Bring {len(plan.accepted)} back?",
     )
+    return transfer.go(offer, include, (dry_run, yes, as_json), binary=session.binary)

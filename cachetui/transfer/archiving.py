@@ -25,7 +25,7 @@ from cachetui.plans.model import PERMANENT, Caution, PlannedItem
 from cachetui.plans.survey import reason
 from cachetui.store import Selection, store_named
 from cachetui.targets import target_of
-from cachetui.transfer import drives, leftovers, staging, swaps
+from cachetui.transfer import drives, staging, swaps
 from cachetui.transfer.archive_run import execute
 from cachetui.transfer.model import DAMAGED, NETWORK, PARTIAL, PINNED, ArchivePlan, Drive, Part, TransferItem
 from cachetui.transfer.parts import looks_equal, survey_part
@@ -95,7 +95,7 @@ class _Planner:
         self._written: dict[str, int] = {}
         for key, header in staging.leftovers(incoming):
             self._begun[str(header.get("place"))] = (str(header.get("root")), str(header.get("origin")))
-            self._written[str(header.get("place"))] = leftovers.allocated(incoming, key)
+            self._written[str(header.get("place"))] = staging.taken(incoming, key)
         try:
             self._manifest = read(directory)
         except ManifestError:

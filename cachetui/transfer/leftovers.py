@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 
 from cachetui.fs import DISK, Fs
 from cachetui.model import Root
@@ -16,16 +15,6 @@ from cachetui.transfer import staging
 def incoming(roots: Iterable[Root]) -> tuple[str, ...]:
     """The staging folders of what was on its way back into these roots."""
     return tuple(os.path.join(trash, vault.INCOMING) for trash in places.existing(list(roots)))
-
-
-def allocated(folder: str, key: str) -> int:
-    """Blocks of what one unfinished copy holds so far, in bytes. Never raises."""
-    total = 0
-    for parent, _, files in os.walk(os.path.join(folder, key)):
-        for name in files:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(parent, name)).st_blocks * 512
-    return total
 
 
 def discard(folders: Iterable[str], items: Collection[tuple[str, str]], *, fs: Fs = DISK) -> tuple[int, str]:
