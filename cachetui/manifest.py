@@ -176,9 +176,13 @@ def _file(row: Mapping[str, Any]) -> File:
 
 
 def inner_path(path: str) -> str:
-    """A path inside an archive, checked: below hub, ollama or folders, without `..`. Raises ManifestError."""
-    if checked.below(path).split("/")[0] not in (HUB, OLLAMA, FOLDERS) or "/" not in path:
-        raise CheckError("a path in it leads out of the archive's folders")
+    """A path inside an archive, checked: no `..`, nothing of the archive's own. Raises ManifestError.
+
+    Usually below hub, ollama or folders; what was moved by hand may lie beside those.
+    """
+    first = checked.below(path).split("/")[0]
+    if first.startswith(".") or path in (MANIFEST, HUB, OLLAMA, FOLDERS):
+        raise CheckError("a path in it is none of an archived item")
     return path
 
 

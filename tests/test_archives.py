@@ -61,8 +61,8 @@ BAD = {
 BAD_ENTRY = {
     "up": ({"path": "hub/../../etc"}, "leads out"),
     "absolute": ({"path": "/etc/passwd"}, "leads out"),
-    "elsewhere": ({"path": "other/x"}, "leads out"),
-    "the hub itself": ({"path": "hub"}, "leads out"),
+    "its own": ({"path": ".cachetui-incoming/x"}, "none of an archived item"),
+    "the hub itself": ({"path": "hub"}, "none of an archived item"),
     "empty part": ({"path": "hub//x"}, "leads out"),
     "nul": ({"name": "a\0b"}, "name is no name"),
     "lone surrogate": ({"name": "\ud800"}, "no name that a file could have"),

@@ -26,7 +26,9 @@ def test_everything_comes_back_as_it_was(drive_world: World) -> None:
     outcome = drive_world.do_restore(*targets(drive_world))
     assert outcome.ok, outcome
     assert loadable(drive_world) == before
-    assert not [p for p in drive_world.home.rglob("*") if p.is_symlink() and str(drive_world.drive) in str(p.readlink())]
+    assert not [
+        p for p in drive_world.home.rglob("*") if p.is_symlink() and str(drive_world.drive) in str(p.readlink())
+    ]
     assert not [p for p in drive_world.archive.rglob("models--*")]
     assert not [p for p in drive_world.archive.glob("ollama/*/*") if p.is_file()]
     assert all(i.states == ("ok",) or "partial" in i.states for i in drive_world.scan().items)

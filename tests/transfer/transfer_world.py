@@ -24,7 +24,7 @@ from cachetui.plans.model import Outcome
 from cachetui.plans.recovery import recover
 from cachetui.store import Selection
 from cachetui.targets import resolve
-from cachetui.transfer import archiving, model, restoring
+from cachetui.transfer import adopting, archiving, model, restoring
 from cachetui.transfer.model import TransferPlan
 
 ALL = PLAN_ALL | {model.DAMAGED, model.PARTIAL, model.NETWORK, model.PINNED}
@@ -61,6 +61,13 @@ class World(PlansWorld):
 
     def do_restore(self, *targets: str, fs: Fs = DISK, keep: bool = False) -> Outcome:
         return restoring.execute(self.plan_restore(*targets, keep=keep), accept=ALL, fs=fs)
+
+    def do_adopt(self, what: str | Path, fs: Fs = DISK) -> Outcome:
+        plan = self.plan_adopt(what)
+        return adopting.execute(plan, accept=ALL, fs=fs)
+
+    def plan_adopt(self, what: str | Path) -> TransferPlan:
+        return adopting.prepare(self.scan(), str(what) if isinstance(what, Path) else self.selections(what))
 
     def restart(self) -> None:
         recover(self.roots())
