@@ -180,7 +180,7 @@ def outcome_lines(outcome: Outcome, binary: bool) -> list[str]:
         return lines
     lines.append(f"{DONE.get(outcome.verb, outcome.verb)}: {_names([r.target for r in done])}")
     if outcome.freed:
-        lines.append(f"{size(outcome.freed)} came back.")
+        lines.append(f"{size(outcome.freed)} {'freed in the archive' if outcome.verb == 'restore' else 'came back'}.")
     if outcome.moved:
         lines.append(
             f"{size(outcome.moved)} now in the trash. Bring back: cachetui undo {safe(outcome.operation)}   "

@@ -127,7 +127,8 @@ def plan_lines(plan: TransferPlan, binary: bool) -> list[str]:
     lines += [safe(n) for n in plan.notes]
     lines += [f"! {safe(c.message)} [{c.code}]" for c in plan.asks]
     if plan.accepted:
-        lines.append(f"To copy: {size(plan.bytes)}, each file read back and compared before anything goes.")
+        if plan.bytes or plan.verb != "adopt":
+            lines.append(f"To copy: {size(plan.bytes)}, each file read back and compared before anything goes.")
         lines += _coming_back(plan, size)
     return lines
 
