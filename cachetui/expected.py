@@ -21,7 +21,7 @@ _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 DAMAGED_CODES = frozenset(
     (
         "broken-link", "link-loop", "no-content", "dangling-ref", "bad-ref", "not-a-folder", "no-snapshots",
-        "layer-missing", "bad-manifest", "dangling-manifest",
+        "layer-missing", "bad-manifest", "dangling-manifest", "left-behind",
     )
 )  # fmt: skip
 INCOMPLETE_CODES = frozenset(("unfinished-download", "partial", "litter"))

@@ -11,7 +11,7 @@ import stat
 from collections import defaultdict
 from collections.abc import Iterator
 
-from cachetui import hub_layout, walk
+from cachetui import afar, hub_layout, walk
 from cachetui.expected import (
     Digest,
     Expected,
@@ -26,7 +26,7 @@ from cachetui.folder import Folder
 from cachetui.hub_ground import Ground
 from cachetui.hub_item import read_repo
 from cachetui.hub_shared import MAX_REFS
-from cachetui.model import OFFLINE, Item, Problem, Revision, Root
+from cachetui.model import Item, Problem, Revision, Root
 
 _LINKED_BLOB = "the name of the link to it"
 _OWN = frozenset(("broken-link", "partial"))
@@ -40,29 +40,29 @@ def expected(item: Item) -> Expected:
     if item.kind == "unknown":
         return plain_files(item, item.root)
     base = os.path.join(item.root, item.path)
-    if os.path.islink(base):
-        there = _elsewhere(item, base)
-        if there is None:
-            found = Expected()
-            found.sort_in(item.problems)
-            if not found.unknown and not found.damaged:
-                found.unknown.append(Problem("offline", "lies elsewhere, which is not there now", base))
-            return found
-        item = there
-        base = os.path.join(item.root, item.path)
-    return _Repo(item, base).expected()
+    if not os.path.islink(base):
+        return _Repo(item, base).expected()
+    lead = afar.follow(base)
+    there = _elsewhere(item, lead)
+    if there is None:
+        found = Expected()
+        found.sort_in(item.problems)
+        if not found.unknown and not found.damaged:
+            found.unknown.append(Problem("offline", f"lies at {lead.path}, which {lead.state}", base))
+        return found
+    found = _Repo(there, lead.real).expected()
+    found.sort_in(p for p in item.problems if p.code == "left-behind")
+    return found
 
 
-def _elsewhere(item: Item, link: str) -> Item | None:
+def _elsewhere(item: Item, lead: afar.Lead) -> Item | None:
     """The repo at the other end of a link, read now; None where it cannot be."""
+    if lead.stat is None or not stat.S_ISDIR(lead.stat.st_mode):
+        return None
+    far, name = os.path.split(lead.real)
     try:
-        real = os.path.realpath(link, strict=True)
-        st = os.stat(real)
-        if not stat.S_ISDIR(st.st_mode) or OFFLINE in item.states:
-            return None
-        far, name = os.path.split(real)
         with Folder(far) as top:
-            ground = Ground(Root(item.store, far, st.st_dev, -1, "archive"))
+            ground = Ground(Root(item.store, far, lead.stat.st_dev, -1, "archive"))
             return read_repo(ground, top, name, item.kind, item.name, item.id)
     except OSError:
         return None
