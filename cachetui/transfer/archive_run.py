@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from cachetui.archives import FOLDERS, HUB, OLLAMA, Entry, File, ManifestError
+from cachetui.archives import HUB, OLLAMA, Entry, File, ManifestError
 from cachetui.fs import DISK, Fs
 from cachetui.ledger import Scan
 from cachetui.plans import executor, history
@@ -178,7 +178,7 @@ def _layout(shelf: Shelf, item: TransferItem) -> None:
     elif item.selection.item.store == OLLAMA:
         shelf.prepare_ollama(item.place.removesuffix(f"/{item.selection.item.path}"))
     else:
-        staging.ensure_folder(shelf.fs, posixpath.join(shelf.directory, FOLDERS))
+        shelf.make(posixpath.dirname(item.place))
 
 
 def _part(run: _Run, item: TransferItem, part: Part, pieces: Sequence[Piece], links: bool) -> tuple[CopiedFile, ...]:

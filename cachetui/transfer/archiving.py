@@ -118,6 +118,9 @@ class _Planner:
         removal = planned.get(item.key)
         if removal is not None and removal.refused:
             return replace(made, refused=removal.refused, stays=removal.stays)
+        archived = item.store == OLLAMA and (item.root, item.path) in swaps.archived_tags(self._manifest)
+        if archived and (removal is None or not removal.steps):
+            return replace(made, refused="it is archived already")
         try:
             found = self._parts(item)
         except OSError as e:

@@ -71,7 +71,7 @@ class Shelf:
 
     def prepare_hub(self) -> None:
         """Make the hub cache, tagged as the library does it. Raises OSError."""
-        staging.ensure_folder(self.fs, os.path.join(self.directory, HUB))
+        self.make(HUB)
         hub = open_below(self._fd, HUB)
         try:
             with suppress(FileExistsError):
@@ -88,7 +88,25 @@ class Shelf:
     def prepare_ollama(self, prefix: str) -> None:
         """Make the folders of an Ollama store at `prefix`. Raises OSError."""
         for name in ("blobs", "manifests"):
-            staging.ensure_folder(self.fs, os.path.join(self.directory, prefix, name))
+            self.make(f"{prefix}/{name}")
+
+    def make(self, path: str) -> None:
+        """Make a folder of the archive and what is missing above it; never elsewhere, should the drive be gone.
+
+        Raises CopyError, OSError.
+        """
+        self.present()
+        fd = os.dup(self._fd)
+        try:
+            for name in path.split("/"):
+                with suppress(FileExistsError):
+                    self.fs.mkdir(fd, name, 0o777)
+                    self.fs.fsync(fd)
+                inner = open_dir(name, fd)
+                os.close(fd)
+                fd = inner
+        finally:
+            os.close(fd)
 
     def holds(self, place: str) -> bool:
         """Whether an entry that somebody relies on (linked, or a backup) has a file at or below this path."""
