@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from cachetui.text import safe
 
 if TYPE_CHECKING:
     from cachetui.cli.data import Json
-    from cachetui.config import Where
     from cachetui.jobs.model import Spec
 
 
@@ -99,16 +97,14 @@ def forget(id_: str, yes: bool) -> int:
       cachetui jobs forget archive-0f3a
     """
     from cachetui.jobs import unfinished
+    from cachetui.jobs.discarding import discard
 
     spec = _one(unfinished.offered(), id_)
     if not common.must_agree(f"{spec.title}: discard what was copied so far?", yes=yes, as_json=False):
         common.say("Nothing was done.")
         return 1
     try:
-        unfinished.claim(spec)  # whoever goes on with it at this moment was first
-        count, why = _discard(spec, common.to_where())
-        if not why:
-            unfinished.drop(spec.id)
+        count, why = discard(spec, common.to_where())
     except unfinished.TakenError as e:
         raise Failed(str(e)) from None
     except OSError as e:
@@ -117,19 +113,3 @@ def forget(id_: str, yes: bool) -> int:
         raise Failed(why)
     click.echo(f"Forgotten: {safe(spec.title)}; {count} unfinished copies discarded.")
     return 0
-
-
-def _discard(spec: Spec, where: Where) -> tuple[int, str]:
-    from cachetui import archives
-    from cachetui.jobs import requests
-    from cachetui.scan import find_roots
-    from cachetui.transfer import leftovers
-
-    if "targets" not in spec.request:
-        return 0, ""
-    folders: tuple[str, ...]
-    if to := spec.request.get("to"):
-        folders = (os.path.join(to, archives.INCOMING),)
-    else:
-        folders = leftovers.incoming(find_roots(where)[0])
-    return leftovers.discard(folders, frozenset(requests.targets_of(dict(spec.request))))

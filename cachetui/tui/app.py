@@ -48,6 +48,13 @@ class CachetuiApp(App[None]):
         self._feed = Feed(self._names_came)
         self._feed.start(where)
 
+    @property
+    def main(self) -> MainScreen:
+        """The main screen, whatever lies above it."""
+        screen = self.screen_stack[0]
+        assert isinstance(screen, MainScreen)
+        return screen
+
     def get_default_screen(self) -> Screen[None]:
         """The main screen is the only one below."""
         return MainScreen(self._feed)

@@ -153,6 +153,12 @@ class Restore(Command):
     help = "Bring the marked (or selected) back from its archive; the copy there goes once it is proven here."
 
 
+class Adopt(Command):
+    id, keys, section, does = "adopt", ("A",), ACTING, "adopt:ask"
+    title = "Adopt an archive, or point links to where it is now…"
+    help = "For archives made elsewhere or by hand, and drives that moved: set the links, write down what lies there."
+
+
 class Pin(Command):
     id, keys, section, does = "pin", ("P",), ACTING, "pins:toggle"
     title = "Pin or unpin"

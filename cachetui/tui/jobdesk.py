@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cachetui.jobs.model import Job, JobState, Spec
@@ -74,12 +73,13 @@ class JobDesk:
             self.submit(job.spec)
 
     def cancel(self, id_: str) -> None:
-        """Stop a job; one of an earlier run is not offered any more."""
-        if self._left.pop(id_, None) is not None:
-            with suppress(OSError):  # then it is offered once more
-                self._running.forget(id_)
-        elif (job := self.job(id_)) is not None and not job.state.ended:
+        """Stop a job."""
+        if (job := self.job(id_)) is not None and not job.state.ended:
             self._running.cancel(id_)
+
+    def let_go(self, id_: str) -> None:
+        """An unfinished job of an earlier run was discarded."""
+        self._left.pop(id_, None)
 
     def pause_or_resume(self, id_: str) -> None:
         """Hold a running or waiting job, or let a held one go on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import pytest
 from second import mounted, unmount
 from textual.pilot import Pilot
 from textual.widgets import Button, Input
-from tui_world import main_of, select, settle, until
+from tui_world import main_of, names, select, settle, until
 
+from cachetui.config import Where
 from cachetui.jobs.model import JobState
 from cachetui.model import ARCHIVED, OFFLINE
 from cachetui.tui.app import CachetuiApp
 from cachetui.tui.screens.archive import ArchiveScreen
+from cachetui.tui.screens.choice import ChoiceScreen
+from cachetui.tui.screens.plan import PlanScreen
 from cachetui.tui.screens.transfer import TransferScreen
 
 PHI = "microsoft/phi-2"
@@ -142,3 +146,90 @@ async def test_what_is_not_archived_cannot_be_restored(app: CachetuiApp) -> None
         await pilot.press("r")
         await pilot.pause()
         assert app.screen is main_of(pilot)
+
+
+FLAN = "google/flan-t5-large"
+MIXTRAL = "mistralai/Mixtral-8x7B-Instruct-v0.1"
+
+
+def _hub(app: CachetuiApp) -> Path:
+    return Path(app.where.env["HF_HOME"]) / "hub"
+
+
+async def _delete_archived(pilot: Pilot[None], key: str) -> None:
+    main = await settle(pilot)
+    select(main, FLAN)
+    await pilot.press("d")
+    await until(pilot, lambda: isinstance(pilot.app.screen, ChoiceScreen))
+    await pilot.press(key)
+    await until(pilot, lambda: isinstance(pilot.app.screen, PlanScreen))
+
+
+async def test_deleting_an_archived_model_can_leave_its_copy(app: CachetuiApp) -> None:
+    copy = Path(app.where.env["CACHETUI_AND_BELOW"]) / "hub/models--google--flan-t5-large"
+    async with app.run_test(size=(120, 40)) as pilot:
+        await _delete_archived(pilot, "l")
+        assert len(app.screen.plan.accepted) == 1  # type: ignore[attr-defined]
+        await pilot.press("y")
+        await settle(pilot)
+        assert not os.path.lexists(_hub(app) / "models--google--flan-t5-large")
+        assert copy.is_dir()
+        await pilot.press("u")
+        await settle(pilot)
+        assert (_hub(app) / "models--google--flan-t5-large").is_symlink()
+
+
+async def test_deleting_an_archived_model_with_its_copy(app: CachetuiApp) -> None:
+    copy = Path(app.where.env["CACHETUI_AND_BELOW"]) / "hub/models--google--flan-t5-large"
+    async with app.run_test(size=(120, 40)) as pilot:
+        await _delete_archived(pilot, "c")
+        assert len(app.screen.plan.accepted) == 2  # type: ignore[attr-defined]
+        await pilot.press("y")
+        main = await settle(pilot)
+        assert not os.path.lexists(_hub(app) / "models--google--flan-t5-large") and not copy.exists()
+        assert FLAN not in names(main)
+
+
+async def test_a_question_about_an_archived_model_can_be_left(app: CachetuiApp) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        main = await settle(pilot)
+        select(main, FLAN)
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, ChoiceScreen))
+        await pilot.press("escape")
+        await settle(pilot)
+        assert app.screen is main and FLAN in names(main)
+
+
+async def test_what_is_away_says_where_it_is(app: CachetuiApp) -> None:
+    async with app.run_test(size=(140, 40)) as pilot:
+        main = await settle(pilot)
+        select(main, MIXTRAL)
+        await pilot.pause()
+        text = str(main.details._body.render())
+        assert "offline" in text and "drives/big" in "".join(text.split()) and "plug" in text
+        assert "big offline" in main.strip.render().plain
+        hub = main.models.rows[0]
+        scan = main.shelf.scan
+        assert scan is not None
+        assert hub.size == next(r.size for r in scan.roots if r.root.path == str(_hub(app)))
+
+
+async def test_a_drive_that_is_elsewhere_now_is_adopted(app: CachetuiApp) -> None:
+    attic = Path(app.where.env["CACHETUI_AND_BELOW"])
+    moved = attic.with_name("other-place")
+    attic.rename(moved)
+    config = Path(app.where.env["HOME"]) / ".config/cachetui/config.toml"
+    config.write_text(f'{config.read_text()}archives = ["{moved}"]\n')
+    again = CachetuiApp(Where.current(), clock=app.clock)
+    async with again.run_test(size=(120, 40), notifications=True) as pilot:
+        main = await settle(pilot)
+        select(main, FLAN)
+        assert OFFLINE in _states(again, FLAN)
+        await pilot.press("A")
+        await until(pilot, lambda: isinstance(again.screen, TransferScreen))
+        await pilot.press("y")
+        await _job_done(pilot, 1)
+        assert os.readlink(_hub(app) / "models--google--flan-t5-large").startswith(str(moved))
+        await until(pilot, lambda: ARCHIVED in _states(again, FLAN))
+    again.desk.close()

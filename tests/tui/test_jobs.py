@@ -17,8 +17,8 @@ from cachetui.jobs.runner import Settings
 from cachetui.tui.app import CachetuiApp
 from cachetui.tui.handlers import jobs as handlers
 from cachetui.tui.jobdesk import JobDesk
+from cachetui.tui.screens.choice import ChoiceScreen
 from cachetui.tui.screens.jobs import JobsScreen
-from cachetui.tui.screens.leave import LeaveScreen
 from cachetui.tui.screens.main import MainScreen
 
 WORKER = str(Path(__file__).with_name("ui_worker.py"))
@@ -127,11 +127,11 @@ async def test_leaving_asks_and_can_wait(busy: CachetuiApp, tmp_path: Path) -> N
         main = await settle(pilot)
         handlers.start(main, _spec(tmp_path, "one"))
         await pilot.press("q")
-        await until(pilot, lambda: isinstance(busy.screen, LeaveScreen))
+        await until(pilot, lambda: isinstance(busy.screen, ChoiceScreen))
         await pilot.press("escape")
         await until(pilot, lambda: busy.screen is main)
         await pilot.press("q")
-        await until(pilot, lambda: isinstance(busy.screen, LeaveScreen))
+        await until(pilot, lambda: isinstance(busy.screen, ChoiceScreen))
         await pilot.press("w")
         await until(pilot, lambda: "leaving when done" in _line(main))
         assert busy.is_running
@@ -148,7 +148,7 @@ async def test_what_is_stopped_by_leaving_is_offered_next_time(
         handlers.start(main, _spec(tmp_path, "one"))
         await until(pilot, lambda: _states(busy) == [JobState.RUNNING])
         await pilot.press("ctrl+q")
-        await until(pilot, lambda: isinstance(busy.screen, LeaveScreen))
+        await until(pilot, lambda: isinstance(busy.screen, ChoiceScreen))
         await pilot.press("s")
         await until(pilot, lambda: busy._exit)
     monkeypatch.setattr("cachetui.jobs.unfinished._is_ours", lambda row: False)

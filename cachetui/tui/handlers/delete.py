@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cachetui.model import Item
+from textual.content import Content
+
+from cachetui.model import ARCHIVED, Item
+from cachetui.store import Selection
 from cachetui.tui import background
 from cachetui.tui.handlers import marks, operation, scanning, view
+from cachetui.tui.text import line, words
 
 if TYPE_CHECKING:
     from cachetui.plans.model import Outcome, Plan
     from cachetui.tui.screens.main import MainScreen
+
+_SHOWN = 8
+"""Archived items named in a question."""
 
 
 def ask(main: MainScreen) -> None:
@@ -32,13 +39,43 @@ def _plan(main: MainScreen, *, permanent: bool) -> None:
     if not chosen:
         main.tell("Select something to delete: a model, a revision or a file. Space marks several.", severity="warning")
         return
+    if any({ARCHIVED} & set(s.item.states) and s.is_whole for s in chosen):
+        _ask_link(main, chosen, permanent=permanent)
+    else:
+        _make(main, chosen, permanent=permanent)
+
+
+def _ask_link(main: MainScreen, chosen: Sequence[Selection], *, permanent: bool) -> None:
+    """Of what is archived: only the link, or the archive's copy too."""
+    from cachetui.tui.screens.choice import Answer, ChoiceScreen
+
+    archived = [s.item for s in chosen if ARCHIVED in s.item.states]
+    lines = [line((i.name, "bold"), f"  {operation.size(main, i.away)} in the archive") for i in archived[:_SHOWN]]
+    if len(archived) > _SHOWN:
+        lines.append(words(f"and {len(archived) - _SHOWN} more"))
+    lines += [
+        Content(""),
+        words("The link takes no room here. Without it the files stay in the archive, and A links them again."),
+    ]
+
+    def answer(choice: str | None) -> None:
+        if choice is not None:
+            _make(main, chosen, permanent=permanent, with_archive=choice == "both")
+
+    ways = [Answer("link", "l", "Only the link"), Answer("both", "c", "The copy there too")]
+    main.app.push_screen(ChoiceScreen("It lies in an archive", lines, ways, "Neither"), answer)
+
+
+def _make(main: MainScreen, chosen: Sequence[Selection], *, permanent: bool, with_archive: bool = False) -> None:
     scan = main.shelf.scan
-    assert scan is not None
+    if scan is None:
+        main.tell("Everything is being read again: try once more when that is done.", severity="warning")
+        return
 
     def work() -> Plan:
         from cachetui.plans.removal import prepare
 
-        return prepare(scan, chosen, permanent=permanent, bulk=len(chosen) > 1)
+        return prepare(scan, chosen, permanent=permanent, bulk=len(chosen) > 1, with_archive=with_archive)
 
     def failed(error: Exception) -> None:
         main.running = None

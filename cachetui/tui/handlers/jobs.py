@@ -39,6 +39,37 @@ def again(app: CachetuiApp, id_: str) -> None:
     _try(app, lambda: app.desk.again(id_))
 
 
+def discard(app: CachetuiApp, spec: Spec) -> None:
+    """Give up a job of an earlier run, when that is really meant: what it copied goes."""
+    from cachetui.tui.screens.ask import AskScreen
+
+    main = app.main
+
+    def work() -> tuple[int, str]:
+        from cachetui.jobs.discarding import discard
+
+        return discard(spec, app.where)
+
+    def done(result: tuple[int, str]) -> None:
+        count, why = result
+        if why:
+            main.tell(why, title="Not discarded", severity="warning")
+        else:
+            app.desk.let_go(spec.id)
+            main.tell(f"{spec.title}: given up; {count} unfinished copies went.")
+        show(main)
+
+    def failed(error: Exception) -> None:
+        main.tell(str(error), title="Not discarded", severity="error")
+
+    def answer(yes: bool | None) -> None:
+        if yes:
+            background.start(main, work, done, failed, "discard")
+
+    lines = [spec.title, "", "What was copied so far is removed. The originals were not touched."]
+    app.push_screen(AskScreen("Give up this job?", lines, "Give up"), answer)
+
+
 def _try(app: CachetuiApp, act: Callable[[], object]) -> bool:
     from cachetui.jobs.unfinished import TakenError
 
@@ -104,7 +135,7 @@ def _ended(main: MainScreen, job: Job) -> None:
         from cachetui.tui.handlers import verify
 
         verify.remember(main, job)
-    elif job.spec.kind == "move-root":
+    elif job.spec.kind in ("move-root", "adopt"):
         scanning.rescan(main)
     else:
         _reread(main, job)

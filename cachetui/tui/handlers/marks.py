@@ -106,8 +106,10 @@ def changed(main: MainScreen) -> None:
 
 
 def frees_of(scan: Scan, chosen: list[Selection]) -> int:
-    """Allocated bytes that come back when all of it goes that may: a plan of several refuses what is pinned. Of single revisions
-    and files: the blobs that no other revision and nobody else names."""
+    """Allocated bytes that come back when all of it goes that may: a plan of several refuses what is pinned.
+
+    Of single revisions and files: the blobs that no other revision and nobody else names.
+    """
     if len(chosen) > 1:
         chosen = [s for s in chosen if PINNED not in s.item.states]
     whole = [s.item for s in chosen if s.is_whole]

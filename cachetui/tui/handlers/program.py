@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cachetui.tui import background
+from textual.content import Content
+
+from cachetui.tui import background, job_words
 from cachetui.tui.handlers import filtering, jobs, marks, scanning
+from cachetui.tui.text import line, words
 
 if TYPE_CHECKING:
     from textual.theme import Theme
 
+    from cachetui.jobs.model import Job
     from cachetui.tui.screens.main import MainScreen
 
 
@@ -76,21 +81,34 @@ def leave(main: MainScreen) -> None:
     main.app.push_screen(AskScreen("Leave?", lines, "Leave"), answer)
 
 
+_SHOWN = 8
+"""Jobs named when leaving."""
+
+
 def _leave_jobs(main: MainScreen) -> None:
     """Jobs run in processes that end with this one: wait for them, or stop them, or stay."""
-    from cachetui.tui.screens.leave import LeaveScreen
+    from cachetui.tui.screens.choice import Answer, ChoiceScreen
 
     desk = main.cachetui.desk
 
     def answer(choice: str | None) -> None:
-        if choice == "wait":
-            desk.leaving = True
-            jobs.moved(main)
-        elif choice == "stop":
+        desk.leaving = choice == "wait"
+        if choice == "stop":
             main.running = ("stopping the jobs", None)
             background.start(main, desk.close, lambda _: main.app.exit(), lambda e: main.app.exit(), "close")
         else:
-            desk.leaving = False
-            jobs.show(main)
+            jobs.moved(main)
 
-    main.app.push_screen(LeaveScreen([j for j in desk.jobs() if not j.state.ended]), answer)
+    ways = [Answer("wait", "w", "Wait, then quit"), Answer("stop", "s", "Stop and quit")]
+    lines = _running_jobs([j for j in desk.jobs() if not j.state.ended])
+    main.app.push_screen(ChoiceScreen("Jobs are not done", lines, ways, "Stay"), answer)
+
+
+def _running_jobs(running: Sequence[Job]) -> list[Content]:
+    out = [line(job_words.state_word(j), f"  {j.spec.title}") for j in running[:_SHOWN]]
+    if len(running) > _SHOWN:
+        out.append(words(f"and {len(running) - _SHOWN} more"))
+    out += [Content(""), words("Stopped now, nothing is lost: what can go on is offered at the next start.")]
+    if lost := [j.spec.kind for j in running if not j.spec.resumable]:
+        out.append(words(f"To be asked for again: {', '.join(dict.fromkeys(lost))}."))
+    return out

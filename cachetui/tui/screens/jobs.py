@@ -75,6 +75,8 @@ class JobsScreen(ModalScreen[None]):
 
     def show(self) -> None:
         """As it is now: rows that did not change stay, and the cursor with them."""
+        if not self.query("#jobs-text"):  # not made yet
+            return
         rows: dict[str, Job | Spec] = {spec.id: spec for spec in self._desk.unfinished}
         rows |= {job.id: job for job in self._desk.jobs()}
         self._desk.see()
@@ -207,9 +209,14 @@ class JobsScreen(ModalScreen[None]):
             verify.open_report(self._cachetui, row)
 
     def action_cancel(self) -> None:
-        """Stop it; what was copied is used when it is started again."""
-        if (id_ := self._chosen) is not None:
-            self._desk.cancel(id_)
+        """Stop it; what was copied is used when it is started again. One of last time is discarded, when asked."""
+        row = self._shown.get(self._chosen or "")
+        if isinstance(row, Spec):
+            from cachetui.tui.handlers import jobs
+
+            jobs.discard(self._cachetui, row)
+        elif row is not None:
+            self._desk.cancel(row.id)
             self.show()
 
     def action_pause(self) -> None:
