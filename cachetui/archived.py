@@ -226,9 +226,9 @@ def _root_problems(root: Root, manifest: Manifest | None) -> Sequence[Problem]:
     """What is odd about a root for archives' sake: unfinished copies beside it, or that it was moved by hand."""
     found: list[Problem] = []
     directory = os.path.dirname(root.path)
-    first = next((name for name, _ in _PARTS if os.path.isdir(os.path.join(directory, name))), "")
-    if manifest is not None and os.path.basename(root.path) == first:
-        found += leftovers.problems(directory)
+    if manifest is not None:
+        first = next((name for name, _ in _PARTS if os.path.isdir(os.path.join(directory, name))), "")
+        found += leftovers.problems(directory) if os.path.basename(root.path) == first else ()
     if root.archive or root.offline or not os.path.isabs(root.given) or not os.path.islink(root.given):
         return found
     try:

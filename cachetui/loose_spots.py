@@ -120,7 +120,7 @@ class _Visit:
             far = lead is not None and afar.leaves(self.root.path, self.root.dev, lead)
             if lead is not None and far and _is_folder(lead, name):
                 yield Spot(path, "folder", ((path, st),), lead)
-            elif (is_link and not far) or not (is_link or stat.S_ISREG(st.st_mode)):
+            elif not stat.S_ISREG(st.st_mode) and not (lead is not None and far and _is_file(lead)):
                 self._other(path, st, lead)
             elif not (is_weights(name) or path in self.entries):
                 self.rest.files.append((path, st))
@@ -180,6 +180,11 @@ def _is_folder(lead: afar.Lead, name: str) -> bool:
     return stat.S_ISDIR(lead.stat.st_mode) and (
         bool(afar.archive_above(lead.real)) or afar.patiently(lead.real, lambda: _holds_models(lead.real), True)
     )
+
+
+def _is_file(lead: afar.Lead) -> bool:
+    """Whether a link stands for a file; one that is not there may be."""
+    return lead.stat is None or stat.S_ISREG(lead.stat.st_mode)
 
 
 def _holds_models(folder: str) -> bool:

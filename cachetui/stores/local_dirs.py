@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from cachetui import loose, loose_expected
+from cachetui import afar, loose, loose_expected
 from cachetui.config import Where
 from cachetui.expected import Expected
 from cachetui.hub_layout import is_hub_layout
@@ -72,7 +72,9 @@ def _roots(
         if found is not None:
             yield replace(found, given=given) if given not in ("", found.path) else found
 
-    if is_hub_layout(path):
+    if afar.is_silent(path):
+        yield from root("dir", path)
+    elif is_hub_layout(path):
         yield from root("hf", path)
     elif is_ollama_layout(path):
         yield from root("ollama", path)
