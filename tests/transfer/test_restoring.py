@@ -15,7 +15,8 @@ def targets(world: World) -> list[str]:
 def loadable(world: World) -> dict[str, str]:
     """What programs can open, by path: snapshots, loose folders, manifests and layers."""
     found = files_of(world.home)
-    return {k: v for k, v in found.items() if "/snapshots/" in k or k.startswith(("models/", ".ollama/models/"))}
+    loads = {k: v for k, v in found.items() if "/snapshots/" in k or k.startswith(("models/", ".ollama/models/"))}
+    return {k: v for k, v in loads.items() if ".cachetui-trash" not in k}
 
 
 def test_everything_comes_back_as_it_was(drive_world: World) -> None:
