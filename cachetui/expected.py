@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from cachetui import walk
+from cachetui import afar, walk
 from cachetui.model import Item, Problem
 
 SHA256, GIT_SHA1 = "sha256", "git-sha1"
@@ -133,8 +133,11 @@ def missing_files(listed: Mapping[str, TreeRow], there: Iterable[str], path: str
 def plain_files(item: Item, base: str) -> Expected:
     """Of content that nobody keeps books of: the files as they are. `base`: absolute path of the item's root."""
     found = Expected()
-    for b in item.content:
-        found.files.append(ExpectedFile(f"{base}/{b.path}", b.path))
+    path = os.path.join(base, item.path)
+    if item.path and os.path.islink(path):  # an archived folder
+        found.files += [ExpectedFile(a, name) for a, name in files_below(afar.follow(path).real)]
+    else:
+        found.files += [ExpectedFile(f"{base}/{b.path}", b.path) for b in item.content]
     found.sort_in(item.problems)
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from cachetui import afar
 from cachetui.expected import (
     Digest,
     Expected,
@@ -29,11 +30,14 @@ def expected(item: Item) -> Expected:
     """Of a folder or file, wherever a link leads to it. Never raises."""
     found = Expected()
     path = os.path.join(item.root, item.path) if item.path else item.root
-    if OFFLINE in item.states or (os.path.islink(path) and not os.path.exists(path)):
-        found.unknown.append(Problem("offline", "lies elsewhere, which is not there now", path))
+    lead = afar.reach(path)
+    if OFFLINE in item.states or lead.stat is None:
+        found.sort_in(item.problems)
+        if not found.unknown:
+            found.unknown.append(Problem("offline", f"lies at {lead.path}, which {lead.state}", path))
         return found
-    files = _files(item, path)
-    folder = os.path.realpath(path) if item.kind == "folder" else os.path.dirname(os.path.realpath(path))
+    files = _files(item, path, lead.real)
+    folder = lead.real if item.kind == "folder" else os.path.dirname(lead.real)
     names = [name for _, name in files]
     records = downloads(folder, names)
     listed: dict[str, TreeRow] = {}
@@ -53,10 +57,10 @@ def expected(item: Item) -> Expected:
     return found
 
 
-def _files(item: Item, path: str) -> list[tuple[str, str]]:
+def _files(item: Item, path: str, real: str) -> list[tuple[str, str]]:
     """(absolute path, name) of the content; of an archived item what lies at the other end of the link."""
     if os.path.islink(path) or not item.blobs:
-        below = files_below(os.path.realpath(path))
+        below = files_below(real)
         return [(a, n) for a, n in below if not n.startswith(f"{RECORDS}/") and n.rpartition("/")[2] not in IGNORED]
     prefix = f"{item.path}/" if item.kind == "folder" and item.path else ""
     partial = {n for part in item.parts for n in part.index}

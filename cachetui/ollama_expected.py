@@ -29,7 +29,7 @@ def expected(item: Item) -> Expected:
         found.sort_in(item.problems, _OWN)
         return found
     _tag(found, item)
-    found.sort_in(item.problems, _OWN)
+    found.sort_in(item.problems, _OWN if found.files or found.damaged else ())
     return found
 
 

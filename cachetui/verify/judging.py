@@ -28,6 +28,9 @@ class Judge:
         """Of one item. `partly`: some of its files were not read, and are left out."""
         look = self._looker.looks[number]
         item = look.item
+        if look.files and not os.path.lexists(_place(item)):
+            gone = Finding(_place(item), "gone", "it went away while it was verified: look again")
+            return Verdict(item.id, item.root, CANNOT_TELL, (gone,), partly=partly)
         findings: list[Finding] = []
         unhashed: list[tuple[File, str | None]] = []
         compared = 0

@@ -22,6 +22,8 @@ from cachetui.transfer import medium
 BLOCK = 1 << 20
 WINDOW = 32 << 20
 """What is asked for in advance, and dropped behind."""
+_SMALL = 1 << 17
+"""Up to here a file costs less than asking what of it is in memory."""
 _STEP = 4096
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _NOATIME = getattr(os, "O_NOATIME", 0)
@@ -102,7 +104,9 @@ class Reader:
             now = stamp(st)
             if now[:4] != was[:4]:
                 return Reading(code="changed", message="it was changed while it was verified: verify it again")
-            gate = self._gate if self._gate is not None and not _in_memory(fd, 0, st.st_size) else nullcontext()
+            gate = self._gate
+            if gate is None or st.st_size <= _SMALL or _in_memory(fd, 0, st.st_size):
+                gate = nullcontext()
             with gate:
                 return self._hash(fd, path, now, algorithms)
         finally:
@@ -111,9 +115,10 @@ class Reader:
     def _hash(self, fd: int, path: str, was: Stamp, algorithms: Collection[str]) -> Reading:
         hashes = {a: _new(a, was.size) for a in algorithms}
         offset = 0
-        _advise(fd, "POSIX_FADV_SEQUENTIAL", 0, 0)
         if self._from_medium:
             medium.drop(fd)
+        if was.size > _SMALL:
+            _advise(fd, "POSIX_FADV_SEQUENTIAL", 0, 0)
         kept = _in_memory(fd, 0, was.size)
         while offset < was.size:
             start, end = offset, min(offset + WINDOW, was.size)
@@ -188,9 +193,9 @@ def _new(algorithm: str, size: int) -> Any:
 
 
 def _in_memory(fd: int, start: int, size: int) -> bool:
-    """Whether most of the window at `start` is in memory; yes where unknown: then nothing is dropped."""
+    """Whether most of the window at `start` is in memory; yes where unknown or small: nothing is dropped then."""
     length = min(WINDOW, size - start)
-    if length <= 0:
+    if length <= 0 or size <= _SMALL:
         return True
     pages = medium.resident(fd, length, start)
     return pages < 0 or pages * medium.PAGE * 2 >= length
@@ -198,7 +203,7 @@ def _in_memory(fd: int, start: int, size: int) -> bool:
 
 def _advise(fd: int, how: str, offset: int, length: int) -> None:
     advice = getattr(os, how, None)
-    if advice is None or (offset and not length):
+    if advice is None or (offset and length <= 0):
         return
     try:
         os.posix_fadvise(fd, offset, length, advice)

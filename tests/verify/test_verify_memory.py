@@ -6,6 +6,8 @@ import errno
 import os
 import sqlite3
 import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -158,21 +160,29 @@ def test_cancelling_keeps_what_was_read(world: World, made: HubRepo) -> None:
     assert rest.bytes <= 18_000_000 + TOTAL - sum(v.read for v in verdicts.values()) + 1000
 
 
-def test_what_is_bad_already_is_told_when_cancelled(world: World, made: HubRepo) -> None:
-    flip(largest(made))
-    reads = Reads()
-    big = world.hub.repo("org/name")
-    big.revision({**FILES, "z.safetensors": weights("z", 8_000_000)}, commit="f" * 40)
+def test_what_is_bad_already_is_told_when_cancelled(
+    world: World, made: HubRepo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cachetui.verify.disks.readers", lambda: 2)
+    bad = largest(made)
+    flip(bad)
+    made.revision({**FILES, "z.safetensors": weights("z", 8_000_000)}, commit="f" * 40)
+    told, slow, ino = threading.Event(), threading.Event(), bad.stat().st_ino
+
+    def read_into(fd: int, buffers: Sequence[memoryview], offset: int, /) -> int:
+        if os.fstat(fd).st_size > 1_000_000 and offset:
+            told.wait(20)  # the large file is not at its end before the bad one is
+            time.sleep(0.05)
+            slow.set()
+        count = os.preadv(fd, buffers, offset)
+        if os.fstat(fd).st_ino == ino:
+            told.set()
+        return count
+
     scan = world.scan()
-    seen: list[str] = []
-
-    def stop() -> bool:
-        return reads.bytes > TOTAL + 2_000_000
-
-    for verdict in verify.check(scan, [i for i in scan.items if i.id == ITEM], read_into=reads, cancelled=stop):
-        seen += codes(verdict)
-        assert verdict.partly
-    assert seen == ["hash"]
+    mine = [i for i in scan.items if i.id == ITEM]
+    (verdict,) = verify.check(scan, mine, read_into=read_into, cancelled=slow.is_set)
+    assert (codes(verdict), verdict.partly, verdict.outcome) == (["hash"], True, DAMAGED)
 
 
 def test_closing_early_stops_the_readers(world: World, made: HubRepo) -> None:
