@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,10 @@ from cachetui.plans.model import NO_UNDO, PERMANENT, Outcome, Result
 from cachetui.plans.moves import remove_empty
 from cachetui.plans.survey import reason
 from cachetui.text import encode_target, safe
-from cachetui.transfer import staging
-from cachetui.transfer.copying import CancelledError, CopyError, CopyProgress, changed, copy, never
-from cachetui.transfer.pieces import survey
+from cachetui.transfer import faults, staging
+from cachetui.transfer.copying import CancelledError, Copied, CopyError, CopyProgress, changed, copy, never
+from cachetui.transfer.parts import DifferentError, compare
+from cachetui.transfer.pieces import Piece, survey
 
 if TYPE_CHECKING:
     from cachetui.transfer.moving import MovePlan
@@ -88,31 +90,86 @@ def _move(
     messages: list[str],
 ) -> Outcome:
     """Raises CancelledError, CopyError, HeldError, LookupError (the root changed), OSError: then nothing was moved."""
+    pieces = survey(plan.root.path, cancelled=cancelled)
+    if cancelled():
+        raise CancelledError
+    if plan.there:
+        _compared(plan, pieces, fs, progress, cancelled)
+    else:
+        copied = _copied(plan, pieces, fs, progress, cancelled)
+        messages += [copied.note] if copied.note else []
+    # The plan is made before the last look: what changes from here on, the exchange itself sees.
+    exchange = swap.whole_root(plan.root, plan.place, permanent=not plan.keep_original)
+    _must_be_unchanged(plan, pieces)
+    if not os.path.isdir(plan.place):
+        raise faults.gone(plan.place)
+    allowed = accept | {PERMANENT, NO_UNDO}
+    outcome = executor.execute(exchange, accept=allowed, fs=fs, progress=_Freeing(progress, plan.bytes))
+    result = outcome.results[0]
+    if not result.done:
+        raise LookupError(f"{result.message}; {_AGAIN.format(safe(plan.place))}")
+    return outcome
+
+
+def _copied(
+    plan: MovePlan,
+    pieces: Sequence[Piece],
+    fs: Fs,
+    progress: CopyProgress | None,
+    cancelled: Callable[[], bool],
+) -> Copied:
+    """A proven copy at its place, made now or by an interrupted run; nothing of the staging folder is left."""
     above, name = os.path.split(plan.place)
-    incoming = os.path.join(above, INCOMING)
+    with _staging(plan, fs) as stage:
+        copied = copy(pieces, stage, fs=fs, progress=progress, cancelled=cancelled)
+        stage.publish(above, name)
+        _must_be_unchanged(plan, pieces)
+        stage.discard()
+    _tidy(fs, above)
+    return copied
+
+
+def _staging(plan: MovePlan, fs: Fs) -> AbstractContextManager[staging.Staging]:
     header = {"verb": "move-root", "root": plan.root.path, "place": plan.place}
-    with staging.open_staging(fs, incoming, key(plan.root.path, plan.place), header) as stage:
-        pieces = survey(plan.root.path, cancelled=cancelled)
+    incoming = os.path.join(os.path.dirname(plan.place), INCOMING)
+    return staging.open_staging(fs, incoming, key(plan.root.path, plan.place), header)
+
+
+def _compared(
+    plan: MovePlan,
+    pieces: Sequence[Piece],
+    fs: Fs,
+    progress: CopyProgress | None,
+    cancelled: Callable[[], bool],
+) -> None:
+    """What stands at the place is made durable and read: it must be equal."""
+    for _, _, files, fd in os.fwalk(plan.place):
+        for file in files:
+            if not stat.S_ISREG(os.stat(file, dir_fd=fd, follow_symlinks=False).st_mode):
+                continue
+            opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+            try:
+                fs.fsync(opened)
+            finally:
+                os.close(opened)
         if cancelled():
             raise CancelledError
-        copied = copy(pieces, stage, fs=fs, progress=progress, cancelled=cancelled)
-        messages += [copied.note] if copied.note else []
-        stage.publish(above, name)
-        # The plan is made before the last look: what changes from here on, the exchange itself sees.
-        exchange = swap.whole_root(plan.root, plan.place, permanent=not plan.keep_original)
-        if different := changed(pieces):
-            why = f"it changed while it was copied ({safe(different[0])}), so nothing was exchanged"
-            raise LookupError(f"{why}; {_AGAIN.format(safe(plan.place))}")
-        stage.present()
-        allowed = accept | {PERMANENT, NO_UNDO}
-        outcome = executor.execute(exchange, accept=allowed, fs=fs, progress=_Freeing(progress, plan.bytes))
-        result = outcome.results[0]
-        if not result.done:
-            raise LookupError(f"{result.message}; {_AGAIN.format(safe(plan.place))}")
-        with suppress(OSError):  # it is moved; what is left of the staging folder harms nobody
+        fs.fsync(fd)
+    try:
+        compare(pieces, plan.place, links=True, progress=progress, cancelled=cancelled)
+    except DifferentError as e:
+        raise LookupError(f"something else is at {safe(str(e))}: delete that, or take another folder") from None
+    above = os.path.dirname(plan.place)
+    if os.path.lexists(os.path.join(above, INCOMING, key(plan.root.path, plan.place))):
+        with _staging(plan, fs) as stage:  # killed while that was removed
             stage.discard()
     _tidy(fs, above)
-    return outcome
+
+
+def _must_be_unchanged(plan: MovePlan, pieces: Sequence[Piece]) -> None:
+    if different := changed(pieces):
+        why = f"it changed while it was copied ({safe(different[0])}), so nothing was exchanged"
+        raise LookupError(f"{why}; {_AGAIN.format(safe(plan.place))}")
 
 
 def _tidy(fs: Fs, above: str) -> None:

@@ -30,6 +30,7 @@ from cachetui.transfer import drives, staging
 from cachetui.transfer.model import NETWORK, Drive
 from cachetui.transfer.move_run import execute
 from cachetui.transfer.move_run import key as staging_key
+from cachetui.transfer.parts import looks_equal
 from cachetui.transfer.pieces import Kind, Piece, survey
 
 __all__ = ["MovePlan", "execute", "prepare"]
@@ -61,6 +62,8 @@ class MovePlan:
     notes: tuple[str, ...] = ()
     refused: str = ""
     """Why nothing will be done; empty when it will."""
+    there: bool = False
+    """A copy stands at the place already: it is read, compared and used."""
     verb: str = field(default="move", init=False)
 
     @property
@@ -114,8 +117,6 @@ def prepare(
     if why := _refusal(root, drive):
         return replace(plan, refused=why)
     begun = _is_begun(root, plan.place)
-    if os.path.lexists(plan.place) and not begun:
-        return replace(plan, refused=f"there is something at {plan.place} already")
     swapped = swap.whole_root(root, plan.place, permanent=not keep_original)
     if why := swapped.items[0].refused:
         return replace(plan, refused=why)
@@ -124,6 +125,10 @@ def prepare(
     except OSError as e:
         named = f"{e.filename}: " if isinstance(e.filename, str) else ""
         return replace(plan, refused=f"{named}{reason(e)}")
+    if os.path.lexists(plan.place) and not begun:
+        if not looks_equal(pieces, plan.place, links=True):
+            return replace(plan, refused=f"there is something else at {plan.place}")
+        plan = replace(plan, there=True)
     return _measured(plan, pieces, swapped, where, roots, begun)
 
 
@@ -143,7 +148,7 @@ def _measured(
     incoming = posixpath.join(posixpath.dirname(plan.place), INCOMING)
     there = staging.taken(incoming, staging_key(plan.root.path, plan.place)) if begun else 0
     needed = sum(min(p.size, p.allocated) for p in files) - there
-    if begun and os.path.lexists(plan.place):
+    if os.path.lexists(plan.place):
         needed = 0
     why = drives.too_small(plan.drive, max(0, needed)) or drives.unfit(plan.drive, pieces) or _unkept(plan, pieces)
     return replace(plan, refused=why)
@@ -202,6 +207,8 @@ def _notes(plan: MovePlan, pieces: Sequence[Piece], roots: Sequence[Root], begun
     root = plan.root
     if begun:
         yield "it was begun before and goes on: what is copied and unchanged is only read back"
+    if plan.there:
+        yield "a copy is there already: it is read, compared and used"
     nested = [r.path for r in roots if r.path != root.path and _is_inside(r.path, root.path)]
     if nested:
         yield f"with it go {', '.join(nested)}"
