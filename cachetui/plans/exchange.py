@@ -7,8 +7,8 @@ original waits in `N.was` meanwhile:
 
     files/N      files/N.was  the path
     replacement               original       before
-    replacement  original                    the window; `heal` goes back
-                 original     replacement    `heal` goes on
+    replacement  original                    the window: it goes back
+                 original     replacement    it goes on, then back
     original                  replacement    after
 """
 
@@ -132,7 +132,7 @@ class Exchange:
 
         Does nothing where that is done already. Raises FileExistsError where something else stands there, OSError.
         """
-        self.heal(move)
+        self._heal(move)
         if not self.made(move):
             return
         with parent_of(self.root, move.source) as (parent, name):
@@ -151,7 +151,7 @@ class Exchange:
 
     def again(self, move: Move) -> None:
         """Take back what `back` did."""
-        self.heal(move)
+        self._heal(move)
         held, there = self._held(move), self.stands(move)
         with parent_of(self.root, move.source) as (parent, name):
             if move.was.type == "none":
@@ -162,7 +162,7 @@ class Exchange:
             elif there is Stands.ORIGINAL and held is Stands.NOTHING:
                 self.fs.rename(parent, name, self.slot.files, move.slot)
 
-    def heal(self, move: Move) -> None:
+    def _heal(self, move: Move) -> None:
         """Close the window of an exchange that was interrupted between its renames. Raises OSError."""
         aside = move.slot + _ASIDE
         if not is_there(self.slot.files, aside):

@@ -104,11 +104,6 @@ class Place:
             return self.exchange.stands(move) is Stands.ORIGINAL
         return not is_there(self.slot.files, move.slot) and lstat_below(self.root, move.source) is not None
 
-    def heal(self, move: Move) -> None:
-        """Close the window that an exchange in several steps may have left open. Raises OSError."""
-        if move.replacement is not None:
-            self.exchange.heal(move)
-
     def grew(self, move: Move) -> bool:
         """Whether a folder that took its place is another one now than when it was staged. Raises OSError."""
         if move.staged is None or self.exchange.stands(move) is not Stands.REPLACEMENT:

@@ -144,8 +144,6 @@ def _empty_on(fs: Fs, vault: Vault, slot: Slot, intent: Intent) -> Recovery:
 
 def _settle(place: Place, intent: Intent, vault: Vault) -> Recovery | None:
     record = place.slot.record
-    for move in intent.moves:
-        place.heal(move)
     if record.state is State.TRASHED:
         tidy(place, intent)
         return None

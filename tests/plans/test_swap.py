@@ -88,8 +88,10 @@ class Meddling(Fs):
     operation: str
     meddle: Callable[[], object]
     done: bool = False
+    seen: list[str] = field(default_factory=list)
 
     def _call(self, operation: str, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        self.seen.append(operation)
         if operation == self.operation and not self.done:
             self.done = True
             self.meddle()
@@ -113,6 +115,7 @@ def test_a_drive_that_goes_during_the_exchange_takes_it_back(world: World) -> No
         top.with_name("unplugged").rename(top)
         assert not outcome.ok and "leads nowhere" in outcome.results[0].message
         assert tree(world.hub.path) == before
+        assert fs.seen.count("exchange") == (0 if operation == "symlink" else 2)  # there and back, once noticed
 
 
 def test_a_mount_point_without_its_drive_counts_as_nowhere(world: World) -> None:
@@ -239,6 +242,30 @@ def test_nothing_is_unlinked_before_links_folders_and_journal_are_durable(world:
         assert at(("fsync", folder), moves[-1] if moves else exchanges[-1]) < unlinks[0]
     committed = at(("fsync", "/record"), at(("pwrite", "/record"), durable_entry))
     assert durable_entry < committed < unlinks[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks /proc which file a descriptor is of")
+def test_what_is_staged_and_what_is_back_is_durable_before_what_follows(world: World) -> None:
+    """A staged folder's leaving before the exchange; the way back before the link is unlinked."""
+    hub = str(world.hub.path)
+    assert execute(archive_hub(world, TARGETS, False)).ok
+    fs = Tracing()
+    (outcome,) = undo(world, fs)
+    order = [(op, folder) for op, folder, _ in fs.trace]
+    assert outcome.ok
+    back = [n for n, (op, _) in enumerate(order) if op == "exchange"]
+    unlinks = [n for n, (op, folder) in enumerate(order) if op == "unlink" and folder.endswith("/files")]
+    assert len(back) == len(unlinks) == 2
+    files = order[unlinks[0]][1]
+    assert max(order.index(("fsync", hub), back[-1]), order.index(("fsync", files), back[-1])) < unlinks[0]
+    assert order.index(("fsync", files), unlinks[-1]) < order.index(("pwrite", f"{files[:-5]}record"), unlinks[-1])
+    BY_NAME["restore"].ready(world)
+    fs = Tracing()
+    assert execute(BY_NAME["restore"].plan(world, TARGETS, True), fs=fs).ok
+    order = [(op, folder) for op, folder, _ in fs.trace]
+    staged = [n for n, step in enumerate(order) if step == ("rename", str(incoming(world, world.hub.path, "x").parent))]
+    first = next(n for n, (op, _) in enumerate(order) if op == "exchange")
+    assert len(staged) == 2 and order.index(("fsync", order[staged[-1]][1]), staged[-1]) < first
 
 
 def test_a_whole_root_is_named_as_such_and_comes_back(world: World) -> None:

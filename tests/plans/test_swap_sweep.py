@@ -108,7 +108,7 @@ def judge(
     assert content(world) == held, what
     assert recover(world.roots()) == (), what
     for folder in world.home.rglob(places.NAME):
-        used = {name for name, _, _ in peek(str(folder))}
+        used = {name for name, record, kept in peek(str(folder)) if record.present or kept}
         for slot in (folder / "entries").glob("*"):
             if slot.name not in used:
                 assert not any((slot / "files").glob("*")) and not any((slot / "kept").glob("*")), what
