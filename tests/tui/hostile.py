@@ -58,3 +58,24 @@ def offences(output: str) -> list[str]:
     """What of the names reached the terminal unescaped."""
     bad = [f"\x1b]52;c;{PAYLOAD}", "\x1b]0;pwned", *"\x9b\x90\u202e\u2066\u200b\ufeff\u00ad\x08"]
     return [b for b in bad if b in output]
+
+
+def jobs() -> list[dict[str, object]]:
+    """Every name as a title, a file under way, a reason, an advice, a result and a finding of a job's request."""
+    made: list[dict[str, object]] = []
+    for n, name in enumerate(NAMES):
+        verdict = {"path": name, "code": name, "message": name, "offer": name, "name": name}
+        row = {"target": name, "root": name, "outcome": "damaged", "findings": [verdict]}
+        request: dict[str, object] = {
+            "name": name,
+            "targets": [],
+            "result": {
+                "results": [{"target": name, "done": bool(n % 2), "message": name}],
+                "messages": [name],
+                "verdicts": [row],
+            },
+        }
+        if n % 3 == 0:
+            request["fail"] = [name, name]
+        made.append(request)
+    return made

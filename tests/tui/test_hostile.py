@@ -13,6 +13,7 @@ import sys
 import termios
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import hostile
@@ -21,11 +22,21 @@ import pytest
 from textual.widgets import Input
 from tui_world import NOW, settle, toasts, until
 
-from cachetui.config import Where
+from cachetui.config import Config, Where
+from cachetui.jobs.model import Spec
+from cachetui.jobs.runner import Settings
 from cachetui.tui.app import CachetuiApp
+from cachetui.tui.handlers import jobs
+from cachetui.tui.jobdesk import JobDesk
+from cachetui.tui.screens.archive import ArchiveScreen
 from cachetui.tui.screens.ask import AskScreen
+from cachetui.tui.screens.choice import ChoiceScreen
+from cachetui.tui.screens.jobs import JobsScreen
 from cachetui.tui.screens.plan import PlanScreen
+from cachetui.tui.screens.transfer import TransferScreen
 from cachetui.tui.screens.trash import TrashScreen
+
+WORKER = str(Path(__file__).with_name("ui_worker.py"))
 
 
 @pytest.fixture
@@ -99,6 +110,80 @@ async def test_every_screen_survives_hostile_names(hostile_home: Path) -> None:
         assert r"bytes\xff\xfe\x80" in everything
 
 
+async def test_jobs_and_their_reports_survive_hostile_names(hostile_home: Path, tmp_path: Path) -> None:
+    app = CachetuiApp(Where.current(), clock=lambda: NOW)
+    app.desk = JobDesk(app._jobs_moved, Settings(command=lambda kind: [sys.executable, WORKER], grace=5.0))
+    seen: list[str] = []
+    async with app.run_test(size=(150, 50), notifications=True) as pilot:
+        main = await settle(pilot)
+
+        async def look() -> None:
+            await pilot.pause()
+            seen.append(_screen_text(app))
+
+        for n, request in enumerate(hostile.jobs()[::2]):
+            request["until"] = str(tmp_path / "go")
+            kind = ("verify", "archive")[n % 2]
+            spec = Spec(f"{kind}-{n}", kind, f"archive {request['name']}", request, (str(request["name"]),))
+            jobs.start(main, spec)
+        await until(pilot, lambda: "50 %" in main.job_line.render().plain)
+        await look()
+        await pilot.press("q")
+        await until(pilot, lambda: isinstance(app.screen, ChoiceScreen))
+        await look()
+        await pilot.press("escape", "J")
+        await until(pilot, lambda: isinstance(app.screen, JobsScreen))
+        await look()
+        (tmp_path / "go").touch()
+        await until(pilot, lambda: not app.desk.active, 120)
+        for _ in hostile.NAMES:
+            await look()
+            await pilot.press("enter")
+            await look()
+            if not isinstance(app.screen, JobsScreen):
+                await pilot.press("escape")
+            await pilot.press("k")
+        await pilot.click(offset=(60, 20))
+        await look()
+        assert app.is_running and app.return_code is None
+        everything = "\n".join(seen + toasts(pilot))
+        assert hostile.offences(everything) == []
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", everything)
+        assert "[@click=app.quit]quit me[" in everything
+    app.desk.close()
+
+
+async def test_dialogs_of_archiving_survive_hostile_names(hostile_home: Path) -> None:
+    places = tuple(f"/nowhere/{name}" for name in hostile.NAMES)
+    app = CachetuiApp(replace(Where.current(), config=Config(archives=places)), clock=lambda: NOW)
+    seen: list[str] = []
+    async with app.run_test(size=(150, 50), notifications=True) as pilot:
+        main = await settle(pilot)
+        for name in hostile.NAMES[::4]:
+            row = next(r for r in main.models.rows if r.kind == "item" and r.title.endswith(name.replace("--", "/")))
+            main.models.select(row.key)
+            await pilot.press("a")
+            await until(pilot, lambda: isinstance(app.screen, ArchiveScreen))
+            await pilot.pause()
+            seen.append(_screen_text(app))
+            app.screen.query_one("#archive-path", Input).value = "/nowhere/" + name.replace("\n", "").replace("\r", "")
+            app.screen.query_one("#archive-path").focus()
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(app.screen, TransferScreen))
+            await pilot.pause()
+            seen.append(_screen_text(app))
+            await pilot.press("escape", "A")
+            await until(pilot, lambda: isinstance(app.screen, TransferScreen))
+            await pilot.pause()
+            seen.append(_screen_text(app))
+            await pilot.press("escape")
+        everything = "\n".join(seen + toasts(pilot))
+        assert app.is_running
+        assert hostile.offences(everything) == []
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", everything)
+    app.desk.close()
+
+
 _RUN = "import sys; from cachetui.config import Where; from cachetui.tui.app import run; sys.exit(run(Where.current()))"
 
 
@@ -139,6 +224,14 @@ def _drive(keys: Sequence[str], columns: int = 140, lines: int = 45) -> tuple[st
 def test_no_escape_of_a_name_reaches_a_real_terminal(hostile_home: Path) -> None:
     keys = [*"zzjjljljljbGkkksgjj", "d:Move to the trash", "y:moved to the trash", "u:is back", *"jyP"]
     keys += ["T:Esc back", "\x1b", "?:Acting", "\x1b", "q"]
+    output, code = _drive(keys)
+    assert code == 0
+    assert hostile.offences(output) == []
+    assert r"\x1b]52;c;" in re.sub(r"\x1b\[[0-9;]*m", "", output)
+
+
+def test_no_escape_of_a_name_reaches_a_real_terminal_through_jobs(hostile_home: Path) -> None:
+    keys = [*"zzj", "a:Plan it", "\x1b", "*", "v:verify", "J:Jobs", "\r:Esc", *"jjkk", "\x1b", "\x1b", "q"]
     output, code = _drive(keys)
     assert code == 0
     assert hostile.offences(output) == []
