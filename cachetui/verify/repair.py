@@ -132,6 +132,7 @@ def carry_out(
     by_root = {p.root: p for p in repairs.plan.places}
     failed: dict[tuple[str, str], str] = {}
     ready: list[PlannedItem] = []
+    left: list[str] = []
     with ExitStack() as stack:
         for n, repair in enumerate(repairs.repairs):
             planned = repair.planned
@@ -139,7 +140,7 @@ def carry_out(
             if progress is not None:
                 progress.advance(n, len(repairs.repairs), planned.target)
             try:
-                staged = stack.enter_context(_staged(repair, by_root[key[0]], fs, cancelled))
+                staged = stack.enter_context(_staged(repair, by_root[key[0]], fs, cancelled, left))
                 made = _step(planned.selection.item, repair.finding, staged)
                 if made.was != planned.steps[0].was:
                     raise _NotEqual("it was changed since it was verified: verify it again")
@@ -156,7 +157,7 @@ def carry_out(
         outcome = execute(plan, accept=accept, fs=fs, progress=progress) if ready else Outcome("repair", ())
     rest = [Result(target, root, False, why) for (root, target), why in failed.items()]
     rest += [Result(i.target, i.selection.item.root, False, i.refused) for i in repairs.plan.refused]
-    return replace(outcome, results=(*outcome.results, *rest))
+    return replace(outcome, results=(*outcome.results, *rest), messages=(*outcome.messages, *left))
 
 
 class _NotEqual(Exception):
@@ -164,8 +165,11 @@ class _NotEqual(Exception):
 
 
 @contextmanager
-def _staged(repair: Repair, place: TrashPlace, fs: Fs, cancelled: Callable[[], bool]) -> Iterator[str]:
-    """The path of a proven copy on the root's file system; what is left of it goes in the end. Raises."""
+def _staged(repair: Repair, place: TrashPlace, fs: Fs, cancelled: Callable[[], bool], left: list[str]) -> Iterator[str]:
+    """The path of a proven copy on the root's file system; what is left of it goes in the end.
+
+    `left` hears what could not be removed. Raises _NotEqual, CopyError, CancelledError, HeldError, OSError.
+    """
     finding = repair.finding
     key = "repair-" + hashlib.sha256(os.fsencode(finding.path)).hexdigest()[:24]
     header = {"repair": finding.path, "digest": finding.digest}
@@ -176,7 +180,10 @@ def _staged(repair: Repair, place: TrashPlace, fs: Fs, cancelled: Callable[[], b
             _dress(made.tree, finding.path, fs)
             yield made.tree
         finally:
-            made.discard()
+            try:
+                made.discard()
+            except OSError as e:
+                left.append(f"{made.path} could not be removed: {reason(e)}")
 
 
 def _compare(tree: str, finding: Finding) -> None:
