@@ -7,6 +7,7 @@ anybody has it open. Opens nothing that is not a regular file and reads no conte
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -145,8 +146,9 @@ def _lease(item: Item) -> User | None:
                 return SOMEBODY
         except FileNotFoundError:
             continue
-        except OSError:
-            answer = Unchecked
+        except OSError as e:
+            if e.errno != errno.ELOOP:  # only a link goes: what is at its other end stays
+                answer = Unchecked
     return answer
 
 
