@@ -40,7 +40,7 @@ def restore(
     \b
     Examples:
       cachetui restore hf:Qwen/Qwen3-VL-8B-Instruct
-      cachetui restore --filter 'state:archived' --keep --dry-run
+      cachetui restore --filter 'state=archived' --keep --dry-run
     """
     if not targets and not filters:
         raise click.UsageError("name what to bring back: a TARGET (see: cachetui ls) or --filter EXPR")

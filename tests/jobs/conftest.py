@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs_world import SETTINGS, Under, wait_for
+from jobs_world import SETTINGS, Under
+from processes import wait_for
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +12,6 @@ from cachetui.jobs.runner import Run, Settings
 
 WORKER = str(Path(__file__).with_name("jobs_worker.py"))
 SETTINGS = Settings(command=lambda kind: [sys.executable, WORKER], grace=5.0)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        return False
-
-
-def wait_for(what: Callable[[], Any], limit: float = 30) -> Any:
-    """The first true answer."""
-    stop = time.monotonic() + limit
-    while not (answer := what()):
-        assert time.monotonic() < stop, "it did not come"
-        time.sleep(0.01)
-    return answer
 
 
 class Under:
@@ -55,8 +35,3 @@ class Under:
         self.thread.join(60)
         assert self.ended is not None
         return self.ended
-
-
-def stopped(pid: int) -> bool:
-    """Whether a process is stopped."""
-    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs_world import SETTINGS, WORKER, alive, stopped, wait_for
+from jobs_world import SETTINGS, WORKER
+from processes import alive, stopped, wait_for
 
 from cachetui import paths
 from cachetui.fs import Fs

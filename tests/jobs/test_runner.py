@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs_world import WORKER, alive, stopped, wait_for
+from jobs_world import WORKER
+from processes import alive, stopped, wait_for
 
 from cachetui.jobs.model import JobState, Spec
 from cachetui.jobs.runner import Settings, run, worker_command
