@@ -188,7 +188,10 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, home: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    # Other processes of this machine change nothing here; looking at all of them a thousand times takes minutes.
+    monkeypatch.setattr("cachetui.inuse.users", lambda items: {})
+    monkeypatch.setattr("psutil.process_iter", lambda *_: iter(()))
     paths.archives_file().parent.mkdir(parents=True)
     with second(tmp_path, size="512m") as drive:
         yield Bench(tmp_path, drive)
