@@ -30,7 +30,16 @@ def blob(made: HubRepo, commit: str, name: str = "model.safetensors") -> Path:
     return (made.path / "snapshots" / commit / name).resolve()
 
 
-@pytest.mark.parametrize("how", [{}, {"real_files": True}, {"shared": ("model.safetensors",)}, {"tree": False}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"real_files": True},
+        {"shared": ("model.safetensors",)},
+        {"shared": ("model.safetensors",), "tree": False},
+        {"tree": False},
+    ],
+)
 def test_a_whole_repo_is_intact_and_a_flipped_bit_is_found(world: World, how: dict[str, object]) -> None:
     made, commit = repo(world, **how)
     verdict = world.one(ITEM)
