@@ -124,12 +124,8 @@ class Engine:
         while (job := self._next()) is not None:
             try:
                 job()
-            except PullError as e:
-                self._end(e)
-            except (PullCancelled, OSError) as e:
+            except BaseException as e:  # whatever it is: others wait for this thread
                 self._end(_no_room(e) if isinstance(e, OSError) else e)
-            except Exception as e:
-                self._end(e)
             finally:
                 with self._turn:
                     self._busy -= 1
@@ -348,9 +344,7 @@ class Engine:
                     self._fail(wanted, _damaged(wanted))
                 self._leave(big)
                 return
-        except (PullCancelled, PullError) as e:
-            self._end(e)
-        except Exception as e:
+        except BaseException as e:  # whatever it is: others wait for this thread
             self._end(_no_room(e) if isinstance(e, OSError) else e)
 
     def _leave(self, big: _Big) -> None:

@@ -158,6 +158,8 @@ class Fetch:
         got = _Position(at)
         try:
             with self._client.open("GET", source.resolved or source.url, headers) as answer:
+                if answer.url != source.url:
+                    source.resolved = answer.url
                 if answer.status == 416:
                     raise WrongSize(f"{where(answer.url)} has no byte {at} of {source.name}")
                 self._client.must_be_ok(answer)
@@ -193,8 +195,6 @@ class Fetch:
             if source.tag and strong and strong != source.tag:
                 raise Changed
             sink.again()
-        if answer.url != source.url:
-            source.resolved = answer.url
         if strong != source.tag:
             source.tag = strong
             sink.tag(strong)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from cachetui.fs import Fs, open_dir
 from cachetui.plans.moves import Meter, remove_tree
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_TEMPORARY = "cac4e701"
 TAG_TEXT = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
     "# This file is a cache directory tag created by huggingface_hub.\n"
@@ -58,9 +64,26 @@ def make_below(fs: Fs, top: int, path: str) -> int:
     return fd
 
 
-def write_new(fs: Fs, folder: int, name: str, text: str, *, mode: int = 0o666, suffix: str = ".tmp") -> None:
-    """Write a file whole: the old content or the new is there at any instant. Raises OSError."""
-    temporary = f"{name}.{secrets.token_hex(4)}{suffix}"
+@contextmanager
+def alone(folder: int) -> Iterator[None]:
+    """No other download of this program is between these lines for the same folder, where folders can be locked."""
+    fd = os.open(".", os.O_RDONLY, dir_fd=folder)
+    try:
+        with suppress(OSError):
+            if fcntl is not None:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def write_new(fs: Fs, folder: int, name: str, text: str, *, mode: int = 0o666) -> None:
+    """Write a file whole: the old content or the new is there at any instant. Raises OSError.
+
+    What a killed writer left goes: the temporary name is always the same, and looks like the library's own.
+    """
+    temporary = f"{name}.{_TEMPORARY}.tmp"
+    remove_tree(fs, folder, temporary, Meter())
     fd = fs.create(folder, temporary, mode)
     try:
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-import secrets
 import stat
 import time
 from collections.abc import Sequence
@@ -108,13 +107,15 @@ class HubCache:
         self._blobs = folders.make_below(fs, self._repo, "blobs")
         self._snapshot = folders.make_below(fs, self._repo, f"snapshots/{self._commit}")
         self._locks = folders.make_below(fs, self._top, f"{LOCKS}/{self._folder}")
-        folders.tag(fs, self._top)
-        self._links = self._links and self._can_link()
-        write_tree(fs, self._repo, self._commit, self._entries)
+        with folders.alone(self._repo):
+            folders.tag(fs, self._top)
+            self._links = self._links and self._can_link()
+            write_tree(fs, self._repo, self._commit, self._entries)
 
     def _can_link(self) -> bool:
         """Whether this file system has symbolic links (are_symlinks_supported tries it too)."""
-        name = f"{secrets.token_hex(4)}.probe.cachetui-part"
+        name = "probe.cachetui-part"
+        remove_tree(self.fs, self._blobs, name, Meter())
         try:
             self.fs.symlink("probe", self._blobs, name)
         except OSError as e:
@@ -160,7 +161,7 @@ class HubCache:
         finally:
             os.close(folder)
         for path in more:
-            self._copy(self._snapshot, first, path)
+            self._copy(self._snapshot, first, path, etag)
 
     def from_shared_store(self, paths: Sequence[str], etag: str, size: int, xet: str) -> bool:
         """Link the blob to a payload of the shared store, by the library's own rules; False where it is not usable."""
@@ -189,17 +190,18 @@ class HubCache:
     def _link(self, folder: int, base: str, path: str, etag: str) -> None:
         fs = self.fs
         if not self._links:
-            self._copy(self._blobs, etag, path)
+            self._copy(self._blobs, etag, path, etag)
             return
         target = posixpath.relpath(f"blobs/{etag}", posixpath.dirname(f"snapshots/{self._commit}/{path}"))
-        temporary = f"{secrets.token_hex(4)}.link.cachetui-part"
+        temporary = f"{etag}.link.cachetui-part"
+        remove_tree(fs, self._blobs, temporary, Meter())
         fs.symlink(target, self._blobs, temporary)
         fs.replace(self._blobs, temporary, folder, base)  # over a link to nothing, if one is there
 
-    def _copy(self, source: int, name: str, path: str) -> None:
+    def _copy(self, source: int, name: str, path: str, etag: str) -> None:
         folder, base = self._place_of(path)
         try:
-            temporary = f"{secrets.token_hex(4)}.copy.cachetui-part"
+            temporary = f"{etag}.copy.cachetui-part"
             copy_file(self.fs, source, name, self._blobs, temporary)
             self.fs.replace(self._blobs, temporary, folder, base)
         finally:
@@ -223,8 +225,9 @@ class HubCache:
         above, _, base = f"refs/{self._revision}".rpartition("/")
         folder = folders.make_below(self.fs, self._repo, above)
         try:
-            if _text(folder, base) != self._commit:
-                folders.write_new(self.fs, folder, base, self._commit)
+            with folders.alone(self._repo):
+                if _text(folder, base) != self._commit:
+                    folders.write_new(self.fs, folder, base, self._commit)
         finally:
             os.close(folder)
 
@@ -248,10 +251,11 @@ class LocalFolder:
         self._top = folders.make_path(fs, self._folder)
         self._records = folders.make_below(fs, self._top, ".cache/huggingface")
         self._downloads = folders.make_below(fs, self._records, "download")
-        folders.tag(fs, self._records)
-        if _text(self._records, ".gitignore") is None:
-            folders.write_new(fs, self._records, ".gitignore", "*")
-        write_tree(fs, self._records, self._commit, self._entries)
+        with folders.alone(self._records):
+            folders.tag(fs, self._records)
+            if _text(self._records, ".gitignore") is None:
+                folders.write_new(fs, self._records, ".gitignore", "*")
+            write_tree(fs, self._records, self._commit, self._entries)
 
     def lock(self, paths: Sequence[str], etag: str) -> int | None:
         """`.cache/huggingface/download/<path>.lock`."""

@@ -47,7 +47,7 @@ class Partial:
         self.durable = Ranges()
         self.tag = ""
         """ETag of the server the bytes come from."""
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._pending: list[tuple[int, int]] = []
         self._closing = False
         self.fd = self._journal = -1
@@ -153,7 +153,7 @@ class Partial:
                 with self.changed:
                     self._append({"ranges": batch})
                 self._fs.fsync(self._journal)
-            except Exception as e:
+            except BaseException as e:  # whatever it is: others wait for this thread
                 with self.changed:
                     self.error, self._busy, self._pending = e, False, []
                     self.changed.notify_all()

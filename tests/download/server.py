@@ -46,7 +46,7 @@ class Fault:
     times: int = 1
     """How often; -1 for always."""
     after: int = 0
-    """Bytes of the body that come before it; for flip, the offset in the file."""
+    """Bytes of the body that come before it; for flip, the offset in the file; for 503, what came of it at all."""
     wait: str = "0"
     """Retry-After of 429 and 503."""
 
@@ -109,6 +109,7 @@ class HubServer:
         self.token = token
         """What private and gated repos want to see."""
         self.lock = threading.Lock()
+        self.came: dict[str, int] = {}
         self.content: dict[str, tuple[bytes, str]] = {}
         self._servers = [_Server(("127.0.0.1", 0), _Handler, self, name) for name in ("hub", "cdn")]
         self._threads: list[threading.Thread] = []
@@ -150,7 +151,8 @@ class HubServer:
     def take(self, path: str, *kinds: str) -> Fault | None:
         with self.lock:
             for fault in self.faults:
-                if fault.kind in kinds and fault.times and fault.path in ("", path):
+                early = fault.kind == "503" and self.came.get(path, 0) < fault.after
+                if fault.kind in kinds and fault.times and fault.path in ("", path) and not early:
                     fault.times -= 1
                     return fault
         return None
@@ -369,6 +371,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.sendall(piece)
             at += len(piece)
             self.entry.sent += len(piece)
+            hub.came[path] = hub.came.get(path, 0) + len(piece)
             if hub.rate:
                 time.sleep(max(began + at / hub.rate - time.monotonic(), 0))
         if fault is None:
