@@ -11,7 +11,8 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,6 +35,8 @@ _BEGIN = 2 * CHUNK
 _SETTLE_BYTES = 192 << 20
 _SETTLE_FILES = 128
 _FLUSH = 32 << 20
+_MANY = 8
+_SYNCERS = 16
 
 
 class CopyProgress(Protocol):
@@ -255,24 +258,39 @@ class _Run:
 
     def _settle(self, reading: Reading) -> None:
         """Make what was written durable, and say so in the log."""
-        for pending in self._pending:
-            medium.drop(pending.fd)  # all begin to be written out before the first is waited for
-        settled = bool(self._pending)
-        while self._pending:
-            pending = self._pending.pop(0)  # whatever happens: after a failed fsync a second one proves nothing
-            piece = pending.piece
-            try:
+        batch, self._pending = self._pending, []  # whatever happens: after a failed fsync a second one proves nothing
+        try:
+            for pending, error in zip(batch, self._sync(batch), strict=True):
+                piece = pending.piece
                 with self.target.errors(piece):
-                    self.fs.fsync(pending.fd)
+                    if error is not None:
+                        raise error
                     while (sha256 := reading.digest(pending.number, _WAIT)) is None:
                         self._tell("copy", self.done, self.total, piece.path)
                     self.staging.log.note(piece.path, piece.identity, sha256)
-            finally:
+                self._whole(piece, sha256)
+            if batch:
+                with self.target.errors(self.pieces[0]):
+                    self.staging.log.sync()
+        finally:
+            for pending in batch:
                 os.close(pending.fd)
-            self._whole(piece, sha256)
-        if settled:
-            with self.target.errors(self.pieces[0]):
-                self.staging.log.sync()
+
+    def _sync(self, batch: Sequence[_Pending]) -> Iterable[OSError | None]:
+        """fsync each of these; many at once, for a file system then writes its journal once for all of them."""
+        for pending in batch:
+            medium.drop(pending.fd)  # all begin to be written out before the first is waited for
+        if len(batch) < _MANY:
+            return map(self._sync_one, batch)
+        with ThreadPoolExecutor(_SYNCERS) as pool:
+            return list(pool.map(self._sync_one, batch))
+
+    def _sync_one(self, pending: _Pending) -> OSError | None:
+        try:
+            self.fs.fsync(pending.fd)
+        except OSError as e:
+            return e
+        return None
 
     def _whole(self, piece: Piece, sha256: str) -> None:
         self.hashes[piece.path] = sha256

@@ -40,6 +40,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(module, "CHUNK", 1 << 15)
     monkeypatch.setattr(copying, "_BEGIN", 1 << 16)
     monkeypatch.setattr(copying, "_SETTLE_FILES", 3)
+    monkeypatch.setattr(copying, "_MANY", 3)
     return awkward(tmp_path / "source")
 
 
