@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from cachetui import archives
 from cachetui.config import Where
@@ -26,11 +28,19 @@ def discard(spec: Spec, where: Where, *, fs: Fs = DISK) -> tuple[int, str]:
 
 
 def _copies(spec: Spec, where: Where, fs: Fs) -> tuple[int, str]:
-    if "targets" not in spec.request:
-        return 0, ""
-    folders: tuple[str, ...]
-    if to := spec.request.get("to"):
-        folders = (os.path.join(to, archives.INCOMING),)
-    else:
-        folders = leftovers.incoming(find_roots(where)[0])
-    return leftovers.discard(folders, frozenset(requests.targets_of(dict(spec.request))), fs=fs)
+    """Beside where they were to go, and beside the roots that they were to come back to."""
+    request = dict(spec.request)
+    items = frozenset(requests.targets_of(request)) if "targets" in request else frozenset()
+    to = request.get("to") or request.get("directory") or ""
+    folders = list(leftovers.incoming(find_roots(where)[0]))
+    if to:
+        folders += [os.path.join(folder, archives.INCOMING) for folder in (to, os.path.dirname(to))]
+
+    def wanted(header: Mapping[str, Any]) -> bool:
+        if header.get("verb") != spec.kind:
+            return False
+        if spec.kind == "move-root":
+            return (header.get("root"), header.get("place")) == (request.get("root"), to)
+        return (header.get("root"), header.get("target")) in items or (spec.kind == "adopt" and not items)
+
+    return leftovers.discard(folders, wanted, fs=fs)

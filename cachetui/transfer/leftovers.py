@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from cachetui.fs import DISK, Fs
 from cachetui.model import Root
@@ -17,15 +18,15 @@ def incoming(roots: Iterable[Root]) -> tuple[str, ...]:
     return tuple(os.path.join(trash, vault.INCOMING) for trash in places.existing(list(roots)))
 
 
-def discard(folders: Iterable[str], items: Collection[tuple[str, str]], *, fs: Fs = DISK) -> tuple[int, str]:
-    """Remove the copies of these items (root, TARGET) that were begun in these staging folders and not completed.
+def discard(folders: Iterable[str], wanted: Callable[[Mapping[str, Any]], bool], *, fs: Fs = DISK) -> tuple[int, str]:
+    """Remove the copies, begun in these staging folders and not completed, whose header is wanted.
 
     How many, and why one stays (a live process works on it); empty when none does. Raises OSError.
     """
     count, why = 0, ""
     for folder in folders:
         for key, header in staging.leftovers(folder):
-            if (header.get("root"), header.get("target")) not in items:
+            if not wanted(header):
                 continue
             try:
                 with staging.open_staging(fs, folder, key, header) as left:

@@ -157,10 +157,25 @@ def test_an_interrupted_move_goes_on(world: World, spawn: Run, drive: Path) -> N
     assert "interrupted" not in spawn("ls").err
 
 
+def test_an_interrupted_move_is_discarded(world: World, spawn: Run, drive: Path) -> None:
+    world.hub.repo("org/big").revision({"model.bin": os.urandom(1 << 20) * 120})
+    world.age()
+    before = content(world.hub.path)
+    process = begin("move-root", str(world.hub.path), "--to", str(drive / "hub"), "-y")
+    held_when(process, lambda: list(drive.glob(".cachetui-incoming/*/tree/models--org--big/blobs/*")))
+    process.kill()
+    process.communicate()
+    assert "1 unfinished copies discarded" in spawn("jobs", "forget", "move", "-y").out
+    assert content(world.hub.path) == before
+    assert sum(p.stat().st_size for p in drive.rglob("*") if p.is_file()) < 100_000
+    assert "interrupted" not in spawn("ls").err
+
+
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [(["HUB", "--to", "DRIVE"], 2, "add -y"), (["HUB", "-y"], 2, "--to"),
-     (["/nowhere", "--to", "DRIVE", "-y"], 1, "no root"), (["HUB", "--to", "HOME/x", "-y"], 1, "same file system"), (["HUB", "--to", "HUB/x", "-y"], 1, "Refused")],
+     (["/nowhere", "--to", "DRIVE", "-y"], 1, "no root"),
+     (["HUB", "--to", "HOME/x", "-y"], 1, "same file system"), (["HUB", "--to", "HUB/x", "-y"], 1, "Refused")],
 )  # fmt: skip
 def test_refusals_of_a_move(
     world: World, spawn: Run, drive: Path, home: Path, args: list[str], code: int, says: str
