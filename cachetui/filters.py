@@ -6,6 +6,9 @@
 
 Traits are quantization, family, parameters and formats.
 
+States are ok, partial, damaged, orphan, pinned, archived (lies elsewhere and is there), offline (lies on a drive that
+is not there), foreign (in an archive that nothing here links to), in-use, read-only and not-yours.
+
 Terms side by side must all hold. `accessed>6mo` reads "last used more than 6 months ago". `~` is "contains".
 """
 
