@@ -138,6 +138,8 @@ class _Tried:
 def _try_out(drive: Drive, existing: str, fs: Fs) -> Drive:
     """Make a file, a link and an exchange in a hidden folder there, and remove them."""
     tried = _try(existing, fs)
+    if tried.error is not None and tried.error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return replace(drive, refused="it is full")
     if tried.error is not None:
         return replace(drive, writable=False, refused=f"writing there was tried and failed: {reason(tried.error)}")
     notes = drive.notes

@@ -34,7 +34,8 @@ class Link:
 
 def of(item: Item) -> tuple[Link, ...]:
     """Every name of an item that is a link to outside its root. Never blocks on a server that is away."""
-    found = [item.path] if _is_link(item, item.path) else [p for p in _names(item) if _is_link(item, p)]
+    found = [item.path] if _is_link(item, item.path) and item.kind != "file" else _names(item)
+    found = [path for path in found if _is_link(item, path)]
     return tuple(link for path in found if (link := _link(item.root, path)) is not None)
 
 
@@ -50,7 +51,7 @@ def _names(item: Item) -> list[str]:
         except (OSError, BadManifest):
             return []
         return list(dict.fromkeys(f"blobs/{layer.file}" for layer in manifest.layers))
-    return list(dict.fromkeys(b.path for b in item.content))
+    return list(dict.fromkeys((item.path, *(b.path for b in item.content))))
 
 
 def _link(root: str, path: str) -> Link | None:

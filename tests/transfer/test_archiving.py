@@ -281,6 +281,29 @@ def test_an_unplugged_drive_leaves_the_original(drive_world: World) -> None:
     assert loadable(world) == before and not list(world.drive.iterdir())
 
 
+@pytest.mark.root
+def test_a_drive_that_runs_full_is_gone_on_with(drive_world: World) -> None:
+    world = drive_world
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    before = loadable(world)
+    plan = world.plan_archive("hf:acme/one", "hf:acme/left")
+    with (world.drive / "filler").open("wb", buffering=0) as f:
+        free = os.statvfs(world.drive).f_bavail * 4096 - 200_000
+        while free > 0:
+            free -= f.write(bytes(min(free, 1 << 20)))
+    outcome = archiving.execute(plan, accept=ALL)
+    assert not any(r.done for r in outcome.results) and "the drive is full" in outcome.results[0].message
+    assert loadable(world) == before and not (world.home / HUB / "models--acme--one").is_symlink()
+    assert world.plan_archive("hf:acme/one").refused == "it is full"
+    (world.drive / "filler").unlink()
+    begun = [p for p in world.archive.glob(".cachetui-incoming/*/tree/blobs/*") if p.stat().st_size == 70_000]
+    inodes = {p.name: p.stat().st_ino for p in begun}
+    assert world.do_archive("hf:acme/one", "hf:acme/left").ok and loadable(world) == before
+    kept = {p.name: p.stat().st_ino for p in (world.archive / "hub/models--acme--one/blobs").iterdir()}
+    assert inodes and inodes.items() <= kept.items()
+
+
 def test_network_mounts_ask_first(drive_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world = drive_world
     table = (*filesystem.mounts(), Mount(str(world.drive), "nfs4", "server:/x", 0, False))
