@@ -42,6 +42,7 @@ def info(cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_j
         "history": paths.history_file(),
         "jobs": paths.jobs_file(),
         "archives": paths.archives_file(),
+        "verified": paths.verified_file(),
         "fallback_journal": paths.fallback_journal_dir(),
         "program": os.path.dirname(os.path.abspath(common.__file__)),
         "python": sys.executable,

@@ -124,10 +124,20 @@ def rotates(path: str) -> bool:
     """Whether it is a disk with a head that reading and writing would fight over, as far as the system tells."""
     try:
         st = os.stat(path)
-        device = (_BLOCKS / f"{os.major(st.st_dev)}:{os.minor(st.st_dev)}").resolve(strict=True)
-        if not any(part.startswith("sd") for part in device.parts):  # virtual disks call themselves rotating
-            return False
-        folder = device if (device / "queue").is_dir() else device.parent
-        return (folder / "queue/rotational").read_text().strip() == "1"
+        device = st.st_dev
+        if os.major(device) == 0 and (mount := mount_of(os.path.realpath(path))) is not None:  # btrfs, overlay
+            device = os.stat(mount.source).st_rdev
+        return _turns(f"{os.major(device)}:{os.minor(device)}")
     except (OSError, AttributeError):
         return False
+
+
+def _turns(device: str) -> bool:
+    """Whether a block device is such a disk, or stands on one (crypt, LVM, RAID). Raises OSError."""
+    real = (_BLOCKS / device).resolve(strict=True)
+    if below := list((real / "slaves").glob("*")):
+        return any(_turns((slave / "dev").read_text().strip()) for slave in below)
+    if not any(part.startswith("sd") for part in real.parts):  # virtual disks call themselves rotating
+        return False
+    folder = real if (real / "queue").is_dir() else real.parent
+    return (folder / "queue/rotational").read_text().strip() == "1"

@@ -13,6 +13,7 @@ from contextlib import closing
 from cachetui.fs import DISK, Fs
 from cachetui.ledger import Scan
 from cachetui.model import Item
+from cachetui.transfer import medium
 from cachetui.verify import disks
 from cachetui.verify.judging import Judge
 from cachetui.verify.looking import Ask, Job, Looker
@@ -137,8 +138,8 @@ class _Check:
         lanes: dict[int, deque[Job]] = {}
         for job in jobs:
             lanes.setdefault(job.was.dev, deque()).append(job)
-        for dev, lane in lanes.items():
-            gate = threading.Lock() if disks.is_rotational(lane[0].path, dev) else None
+        for lane in lanes.values():
+            gate = threading.Lock() if medium.rotates(lane[0].path) else None
             for _ in range(min(disks.readers(), len(lane))):
                 thread = threading.Thread(target=self._read, args=(lane, gate), name="verify", daemon=True)
                 self.threads.append(thread)
