@@ -12,6 +12,7 @@ from cachetui.model import PINNED
 from cachetui.plans import model as plans
 from cachetui.plans.model import Outcome, Plan
 from cachetui.store import Selection
+from cachetui.text import safe
 
 INCLUDE = (plans.IN_USE, plans.LOCKED, plans.YOUNG, plans.UNCHECKED, plans.NO_UNDO, plans.SERVER, plans.LINKED_FROM)
 
@@ -126,7 +127,13 @@ def _execute(plan: Plan, accept: frozenset[str]) -> Outcome:
     from cachetui.plans.executor import execute
 
     with Doing("deleting") as progress:
-        return execute(plan, accept=accept, progress=progress)
+        outcome = execute(plan, accept=accept, progress=progress)
+    if plan.permanent:
+        from cachetui.transfer.dropping import drop_deleted
+
+        for trouble in drop_deleted(plan, outcome):
+            common.say(safe(trouble))
+    return outcome
 
 
 def _emit(plan: Plan, outcome: Outcome | None, dry_run: bool) -> None:

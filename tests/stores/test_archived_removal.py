@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "transfer"))
 import second
 from transfer_world import ALL, World, content, files_of, world_on
 
+from cachetui import archives
 from cachetui.cli import cli
 from cachetui.config import Where
 from cachetui.plans.executor import execute
@@ -124,8 +125,14 @@ def test_rm_with_archive(archived: World) -> None:
     made = json.loads(run("rm", "hf:acme/one", "--with-archive", "--dry-run", "--json").stdout)["plan"]
     assert sorted(i["root"] for i in made["items"]) == sorted([str(archived.hub.path), str(archived.archive / "hub")])
     assert sum(d["frees_when_emptied"] for d in made["disks"]) == made["frees_when_emptied"]
+    shown = run("rm", "hf:acme/left", "--with-archive", "--permanent", "-y")
+    assert shown.exit_code == 0, shown.output
+    manifest = archives.read(str(archived.archive))
+    assert manifest is not None and manifest.at("hub/models--acme--left") is None, "it went for good"
     shown = run("rm", "hf:acme/one", "--with-archive", "-y")
     assert shown.exit_code == 0, shown.output
+    manifest = archives.read(str(archived.archive))
+    assert manifest is not None and manifest.at("hub/models--acme--one") is not None, "undo brings it back"
     if os.geteuid() == 0:
         assert f" on {archived.drive}\n" in shown.stdout
     assert not (archived.archive / "hub/models--acme--one").exists()
