@@ -1,7 +1,8 @@
-"""Draws the pictures of the README from the demo world: python screenshots/make.py
+"""Draws the pictures of the README from the demo world: python screenshots/make.py [NAME...]
 
 Each is the real program, driven by key presses, saved as SVG by Textual and turned into PNG by headless Chromium.
-The world is built at full size where the disk has room: its blocks are reserved, not written.
+The world is built at full size where the disk has room: its blocks are reserved, not written. The archive of the demo
+lies on a second file system of its own, a sparse image that is mounted: for that it must run as root.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +25,15 @@ from textual.pilot import Pilot
 
 from cachetui.config import Where, load
 from cachetui.demo import build
+from cachetui.jobs.model import Job
 from cachetui.tui.app import CachetuiApp
 
 HERE = Path(__file__).parent
 FULL_SIZE = 10**9
 NEEDED = 75 * 10**9
+SMALL = 10**6
+DRIVE = 1000 * 10**9
+"""Bytes of the second drive."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,8 @@ class Picture:
     size: tuple[int, int]
     keys: Sequence[str] = ()
     wait: float = 0.6
+    small: bool = False
+    """From a world of a thousandth of the size: there every byte is what its hash says."""
 
 
 def _mark(*names: str) -> tuple[str, ...]:
@@ -44,20 +53,56 @@ def _mark(*names: str) -> tuple[str, ...]:
     return tuple(f"mark:{name}" for name in names)
 
 
+def _archive(name: str) -> tuple[str, ...]:
+    """Archives a row to the first drive."""
+    return f"at:{name}", "a", "wait:1.5", "enter", "wait:2", "y", "wait:1"
+
+
 PICTURES = (
     Picture("main", (140, 40), ("at:Qwen/",)),
     Picture("plan", (120, 40), (*_mark("meta-llama/", "microsoft/phi", "HuggingFaceFW/", "TinyLlama/"), "d")),
     Picture("trash", (120, 30), ("T",)),
+    Picture("archive", (120, 34), ("at:microsoft/phi", "a", "wait:1.5")),
+    Picture("archive-plan", (120, 36), (*_mark("microsoft/phi", "TinyLlama/"), "a", "wait:1.5", "enter", "wait:2")),
+    Picture(
+        "jobs",
+        (120, 34),
+        (*_archive("HuggingFaceFW/"), "ended", *_archive("Qwen/"), *_archive("TheBloke/"), "until:20", "J", "k"),
+        0.3,
+    ),
+    Picture("offline", (140, 40), ("at:mistralai/",)),
+    Picture(
+        "verify",
+        (120, 36),
+        (*_mark("meta-llama/", "google/gemma", "acme/half", "bartowski/"), "v", "ended", "J", "enter"),
+        small=True,
+    ),
     Picture("help", (120, 40), ("question_mark",)),
     Picture("narrow", (80, 24), ("at:Qwen/",)),
     Picture("wide", (210, 45), ("at:microsoft/phi",)),
 )
 
 
+def _percent(job: Job) -> float:
+    p = job.progress
+    return 100 * p.done / p.total if p is not None and p.phase == "copy" else 0
+
+
 async def _do(main: Any, pilot: Pilot[None], key: str) -> None:
-    """Press a key; `at:NAME` goes to a row, `mark:NAME` marks it, `wait:SECONDS` waits."""
+    """Press a key; `at:NAME` goes to a row, `mark:NAME` marks it.
+
+    `wait:SECONDS` waits, `until:20` until the first job is at 20 %, `ended` until no job runs.
+    """
     verb, _, name = key.partition(":")
-    if verb == "wait":
+    if key == "ended":
+        while main.cachetui.desk.active:
+            await pilot.pause(0.1)
+    elif verb == "until":
+        while all(_percent(job) < int(name) for job in main.cachetui.desk.jobs() if not job.state.ended):
+            if not main.cachetui.desk.active:
+                raise SystemExit("the jobs were too quick for a picture")
+            await pilot.pause(0.02)
+    elif verb == "wait":
         await pilot.pause(float(name))
     elif verb in ("at", "mark") and name:
         rows = main.models.rows
@@ -80,7 +125,10 @@ async def draw(where: Where, picture: Picture) -> Path:
             await _do(app.screen_stack[0], pilot, key)
             await pilot.pause(0.1)
         await pilot.pause(picture.wait)
+        app.clear_notifications()
+        await pilot.pause(0.1)
         svg = app.export_screenshot(title="cachetui")
+    app.desk.close()
     path = HERE / f"{picture.name}.svg"
     path.write_text(svg)
     return path
@@ -106,21 +154,57 @@ def to_png(svg: Path) -> Path:
     return png
 
 
-def main() -> None:
-    """Build the world, draw everything, clean up."""
-    with tempfile.TemporaryDirectory(prefix="cachetui-pictures-") as folder:
-        gb = FULL_SIZE if shutil.disk_usage(folder).free > NEEDED else 10**7
-        env = build(Path(folder) / "world", gb=gb, now=time.time())
-        os.environ.update(env)
-        os.environ.pop("NO_COLOR", None)
-        subprocess.run(
-            ["cachetui", "rm", "-y", "hf:mlx-community/Qwen3-0.6B-4bit", "ollama:acme/pirate:v1"], check=True
-        )
-        subprocess.run(["cachetui", "rm", "-y", "hf:openai/whisper-large-v3-turbo"], check=True)
-        where = Where(dict(os.environ), env["HOME"], env["HOME"], search_roots=load().search_roots, config=load())
-        for picture in PICTURES:
-            print(to_png(asyncio.run(draw(where, picture))), flush=True)
+@contextmanager
+def drive(folder: Path) -> Iterator[Path]:
+    """A second file system for the archive: a sparse image, mounted at a place that was not there before."""
+    point, image = Path("/mnt/attic"), folder / "attic.img"
+    if point.exists():
+        point = folder / "attic"
+    point.mkdir()
+    with image.open("wb") as f:
+        f.truncate(DRIVE)
+    try:
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-L", "attic", str(image)], check=True)
+        subprocess.run(["mount", "-o", "loop", str(image), str(point)], check=True)
+        try:
+            yield point / "models"
+        finally:
+            subprocess.run(["umount", "-l", str(point)], check=True)
+    finally:
+        point.rmdir()
+
+
+@contextmanager
+def world(gb: int) -> Iterator[Where]:
+    """The demo's world, with two deletions in its trash; its variables are those of this process meanwhile."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="cachetui-pictures-") as name:
+        folder = Path(name)
+        with drive(folder) as attic:
+            env = build(folder / "world", gb=gb, now=time.time(), drive=attic)
+            os.environ.update(env)
+            os.environ.pop("NO_COLOR", None)
+            quiet = {"check": True, "capture_output": True}
+            subprocess.run(
+                ["cachetui", "rm", "-y", "hf:mlx-community/Qwen3-0.6B-4bit", "ollama:acme/pirate:v1"], **quiet
+            )
+            subprocess.run(["cachetui", "rm", "-y", "hf:openai/whisper-large-v3-turbo"], **quiet)
+            yield Where(dict(os.environ), env["HOME"], env["HOME"], search_roots=load().search_roots, config=load())
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def main(names: Sequence[str]) -> None:
+    """Build the worlds, draw everything (or what is named), clean up."""
+    chosen = [p for p in PICTURES if not names or p.name in names]
+    for small in (False, True):
+        pictures = [p for p in chosen if p.small is small]
+        room = shutil.disk_usage(tempfile.gettempdir()).free > NEEDED
+        if pictures:
+            with world(SMALL if small else FULL_SIZE if room else 10**7) as where:
+                for picture in pictures:
+                    print(to_png(asyncio.run(draw(where, picture))), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -219,7 +219,7 @@ def _drives(home: Path, hub: Hub, m: _Maker, drive: Path, now: float) -> None:
     """One model lies in an archive, one on a drive that is not there."""
     files = _small("t5", "flan-t5-large", dtype="float32") | {"model.safetensors": m.weights(3.13, "flan-t5", "F32")}
     there = drives.archive(hub, "google/flan-t5-large", files, drive, now)
-    away = home.parent / "drives" / drives.BIG
+    away = home / "drives" / drives.BIG
     mixtral = "mistralai/Mixtral-8x7B-Instruct-v0.1"
     known = [there, drives.offline(hub, mixtral, int(93.4 * m.gb), away, now)]
     drives.remember(home / ".local" / "state" / "cachetui" / "archives.json", known)
@@ -245,7 +245,7 @@ def build(folder: Path, *, gb: int = DEMO_GB, now: float | None = None, drive: P
     _ollama(home / ".ollama" / "models", m, now)
     _projects(home, m, now)
     _folders(home, m, hub, now)
-    attic = folder.absolute() / "drives" / drives.ATTIC if drive is None else drive.absolute()
+    attic = home / "drives" / drives.ATTIC if drive is None else drive.absolute()
     _drives(home, hub, m, attic, now)
     config = f"search_roots = [{json.dumps(str(home / 'projects'))}]\n"
     write(home / ".config" / "cachetui" / "config.toml", config.encode())

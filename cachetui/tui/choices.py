@@ -45,11 +45,18 @@ def gather(where: Where, roots: Sequence[Root], sources: frozenset[str], needed:
     table = filesystem.mounts()
     found: dict[str, Choice] = {}
     seen: set[str] = set()
+    registry = archives.known()
     for one in archives.locate(where):
+        known = registry.get(one.manifest.id)
         seen.add(one.manifest.id)
         looked = _look(one.directory, roots, sources, needed, table)
         found[one.directory] = Choice(
-            one.directory, "archive", looked.label, len(one.manifest.entries), looked.free, looked.refused
+            one.directory,
+            "archive",
+            looked.label or (known.label if known is not None else ""),
+            len(one.manifest.entries),
+            looked.free,
+            looked.refused,
         )
     named = (where.config.archive_dir,) if where.config.archive_dir else ()
     for path in (*named, *where.config.archives):
@@ -64,7 +71,7 @@ def gather(where: Where, roots: Sequence[Root], sources: frozenset[str], needed:
             looked = _look(directory, roots, sources, needed, table)
             if not looked.same_as:
                 found[directory] = Choice(directory, "drive", looked.label, None, looked.free, looked.refused)
-    for known in archives.known().values():
+    for known in registry.values():
         if known.id not in seen and where.allows(known.path):
             away = Choice(known.path, "archive", known.label, len(known.entries), 0, "not there now: plug its drive in")
             found.setdefault(known.path, away)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
-from cachetui import archives, units
+from cachetui import units
 from cachetui.model import ARCHIVED, FOREIGN, LIES_IN, OFFLINE, OK, PINNED, Item, Problem, Revision, RootScan
 from cachetui.tui.facts import Facts, load_hint
 from cachetui.tui.rows import revision_note, revision_title
@@ -53,8 +54,8 @@ def item_page(
     """Everything about one item; `users` have it open, `verdict` is what was verified, and when (POSIX seconds)."""
     out = _identity(item, page)
     out += _sizes(item, facts, page)
-    out += _away(item, page)
     out += _problems(item.problems, page)
+    out += _away(item, page)
     out += _use(item, users, page)
     out += _verified(verdict, page)
     if facts is not None:
@@ -89,26 +90,16 @@ def _sizes(item: Item, facts: Facts | None, page: Page) -> list[Content]:
 
 
 def _away(item: Item, page: Page) -> list[Content]:
-    """Where it really is, and what can be done about that."""
-    states = set(item.states) & {ARCHIVED, OFFLINE, FOREIGN}
-    if not states:
-        return []
-    lies_in = dict(item.extra).get(LIES_IN, "")
-    found = archives.by_link(lies_in) if lies_in else None
-    out: list[Content] = []
-    if found is not None:
-        known = found[0]
-        seen = f", last seen {_ago(known.seen, page.now)}" if OFFLINE in states else ""
-        out += page.row("archive", known.label or short_path(known.path, page.home), (f"{seen}", DIM))
-        if not item.size:
-            out += page.row("", f"{page.size(found[1].size)} lie there")
-    if OFFLINE in states:
-        advice = "plug its drive in; if it is there under another name, A points the link to it"
-    elif ARCHIVED in states:
-        advice = "r brings it back; programs load it through the link while the drive is there"
-    else:
+    """What can be done about where it lies."""
+    if OFFLINE in item.states:
+        advice = "if its drive is there under another name, A points the link to it"
+    elif ARCHIVED in item.states:
+        advice = "r brings it back; programs load it through the link while its drive is there"
+    elif FOREIGN in item.states:
         advice = "nothing on this machine links to it: A sets the link, so that programs load it from there"
-    return out + page.row("", (f"→ {advice}", DIM))
+    else:
+        return []
+    return page.row("", (f"→ {advice}", DIM))
 
 
 def _problems(problems: Sequence[Problem], page: Page) -> list[Content]:
@@ -206,8 +197,16 @@ def _place(item: Item, page: Page) -> list[Content]:
         out += page.row("owner", (_owner(item.uid, item.gid), DIM))
     for label, value in item.extra:
         if label not in (LOAD, LIES_IN):
-            out += page.row(label, value)
+            out += page.row(label, _readable(value, page))
     return out
+
+
+def _readable(value: str, page: Page) -> str:
+    """A point in time as an age, a path with `~`; anything else as it is."""
+    try:
+        return _ago(datetime.fromisoformat(value).timestamp(), page.now) if len(value) >= 19 else value
+    except ValueError:
+        return short_path(value, page.home)
 
 
 def _owner(uid: int, gid: int) -> str:

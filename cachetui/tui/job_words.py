@@ -95,7 +95,7 @@ def stands_still(progress: Progress) -> str:
     return f"no progress for {int(progress.stalled)} s" if progress.stalled else ""
 
 
-def summary(job: Job) -> str:
+def summary(job: Job, size: Size) -> str:
     """What became of a job that ended, in a few words. Outside strings."""
     if job.state is JobState.FAILED:
         return job.reason
@@ -108,6 +108,8 @@ def summary(job: Job) -> str:
     if isinstance(rows, Sequence):
         missed = undone(job)
         done = f"{len(rows) - len(missed)} of {len(rows)} items" if missed else _items(len(rows))
+        freed = sum(r.get("freed", 0) for r in rows)
+        done += f", {size(freed)} came back here" if freed else ""
         return f"{done}; not {missed[0][0]}: {missed[0][1]}" if missed else done
     return ""
 

@@ -7,18 +7,29 @@ are put beside: they differ from machine to machine.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.screen import Screen
 from tui_world import NOW, select, settle, until
 
 from cachetui import units
+from cachetui.jobs.model import Job, JobState, Progress, Spec
 from cachetui.ledger import Ledger
+from cachetui.plans.model import Caution, Stay
+from cachetui.store import Selection
+from cachetui.transfer.model import Drive, Part, TransferItem, TransferPlan
 from cachetui.tui import describe, feed
 from cachetui.tui.app import CachetuiApp
+from cachetui.tui.choices import Choice
 from cachetui.tui.feed import Disk
+from cachetui.tui.jobdesk import JobDesk
+from cachetui.tui.screens.archive import ArchiveScreen
 from cachetui.tui.screens.plan import PlanScreen
+from cachetui.tui.screens.report import ReportScreen
+from cachetui.tui.screens.transfer import TransferScreen
 from cachetui.tui.screens.trash import TrashScreen
 
 Compare = Callable[..., bool]
@@ -110,3 +121,100 @@ def test_a_plan_that_refuses(app: CachetuiApp, snap_compare: Compare) -> None:
         pilot.app.push_screen(PlanScreen(Plan("delete", (free, busy, pinned), ()), pilot.app))  # type: ignore[arg-type]
 
     assert snap_compare(app, terminal_size=(110, 34), run_before=_run(nothing_but_the_plan))
+
+
+def _push(make: Callable[[CachetuiApp], Screen[Any]]) -> Any:
+    async def step(pilot: Pilot[None], main: Any) -> None:
+        assert isinstance(pilot.app, CachetuiApp)
+        pilot.app.push_screen(make(pilot.app))
+        await pilot.pause()
+
+    return step
+
+
+def _choices() -> tuple[Choice, ...]:
+    return (
+        Choice("/mnt/attic/models", "archive", "attic", 12, 980_000_000_000),
+        Choice("/media/me/stick/cachetui-archive", "drive", "stick", None, 31_000_000_000),
+        Choice("/mnt/big/models", "archive", "big", 3, 0, "not there now: plug its drive in"),
+    )
+
+
+def test_where_to_archive(app: CachetuiApp, snap_compare: Compare) -> None:
+    steps = _run(_push(lambda a: ArchiveScreen("microsoft/phi-2", 5_600_000_000, _choices(), a)))
+    assert snap_compare(app, terminal_size=(100, 28), run_before=steps)
+
+
+def test_a_plan_for_an_archive(app: CachetuiApp, snap_compare: Compare) -> None:
+    async def step(pilot: Pilot[None], main: Any) -> None:
+        items = {i.name: i for i in main.shelf.scan.items}
+        phi, tiny = items["microsoft/phi-2"], items["TinyLlama/TinyLlama-1.1B-Chat-v1.0"]
+        drive = Drive("/mnt/attic/models", "/mnt/attic", "attic", "ext4", 10**12, True, True, True, False)
+        parts = (Part("/hub/models--microsoft--phi-2", "hub/models--microsoft--phi-2", 5_600_000_000, 8),)
+        stays = (Stay("blobs/ab/abcdef", 2_200_000, ("hf:acme/support-bot-base",)),)
+        asks = (Caution("in-use", "in use by python (4211, mapped)"),)
+        plan = TransferPlan(
+            "archive",
+            "/mnt/attic/models",
+            (
+                TransferItem(Selection(phi), phi.id, phi.root, parts[0].place, parts, frees=5_600_000_000),
+                TransferItem(Selection(tiny), tiny.id, tiny.root, "hub/tiny", (), (), stays, asks),
+                TransferItem(Selection(tiny), "hf:acme/half-copied", tiny.root, refused="it is archived already"),
+            ),
+            drive,
+            notes=("the drive holds no links: real files will stand in snapshots",),
+        )
+        pilot.app.push_screen(TransferScreen(plan, pilot.app))  # type: ignore[arg-type]
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=(80, 24), run_before=_run(step))
+
+
+class _Desk(JobDesk):
+    """Jobs that stand still."""
+
+    unfinished = (Spec("restore-1", "restore", "restore hf:a/left-behind", {}, (), True),)
+
+    def jobs(self) -> tuple[Job, ...]:
+        spec = Spec("archive-1", "archive", "archive hf:org/name to /mnt/attic/models")
+        done = {"results": [{"target": "hf:a/b", "done": True, "freed": 5_600_000_000}]}
+        part = Progress("copy", 9_800_000_000, 20_200_000_000, rate=118e6, eta=88.0, name="model-00002.safetensors")
+        return (
+            Job(spec, JobState.DONE, None, done, started=NOW - 90, ended=NOW - 30),
+            Job(spec, JobState.FAILED, part, None, "the drive was unplugged", "plug it in", NOW - 90, NOW),
+            Job(replace(spec, id="archive-3"), JobState.RUNNING, part, started=NOW - 75),
+            Job(replace(spec, id="archive-4"), JobState.RUNNING, replace(part, stalled=42.0), started=NOW - 75),
+            Job(replace(spec, id="archive-5", title="verify hf:org/name"), JobState.QUEUED),
+        )
+
+
+def _desk_jobs() -> tuple[Job, ...]:
+    return tuple(replace(j, spec=replace(j.spec, id=f"archive-{n}")) for n, j in enumerate(_Desk(int).jobs()))
+
+
+def test_the_jobs(app: CachetuiApp, snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = _desk_jobs()
+    monkeypatch.setattr(_Desk, "jobs", lambda self: shown)
+    app.desk = _Desk(app._jobs_moved)
+    assert snap_compare(app, terminal_size=(110, 34), run_before=_run("J", "k", "k"))
+
+
+def test_a_verify_report(app: CachetuiApp, snap_compare: Compare) -> None:
+    finding = {
+        "name": "model.safetensors",
+        "path": "/hub/blobs/ab",
+        "message": "sha256 differs",
+        "offer": "pull it again",
+    }
+    said = [("intact", []), ("damaged", [finding]), ("cannot-tell", [finding | {"message": "no hash is known"}])]
+    verdicts = [
+        {"target": f"hf:org/{o}", "root": "/hub", "outcome": o, "findings": f, "read": 10**9, "remembered": 2 * 10**9}
+        for o, f in said
+    ]
+    job = Job(Spec("verify-1", "verify", "verify 3"), JobState.DONE, None, {"verdicts": verdicts})
+    assert snap_compare(app, terminal_size=(100, 26), run_before=_run(_push(lambda a: ReportScreen(job, a))))
+
+
+def test_what_is_offline(app: CachetuiApp, snap_compare: Compare) -> None:
+    steps = _run(_to("google/flan-t5-large"))
+    assert snap_compare(app, terminal_size=(120, 34), run_before=steps)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cachetui.jobs.model import Job, JobState, Spec
 from cachetui.tui import background, job_words
-from cachetui.tui.handlers import scanning
+from cachetui.tui.handlers import operation, scanning
 from cachetui.tui.text import Severity, toast
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ def start(main: MainScreen, spec: Spec) -> None:
     """Put a job into the queue and say so."""
     desk = main.cachetui.desk
     if _try(main.cachetui, lambda: desk.submit(spec)):
-        waits = any(j.state is JobState.RUNNING for j in desk.jobs() if j.id != spec.id)
-        main.tell(f"{spec.title}: {'waits for its turn or runs' if waits else 'runs'}. J shows the jobs.")
+        job = desk.job(spec.id)
+        waits = job is not None and job.state is JobState.QUEUED
+        main.tell(f"{spec.title}: {'waits for its turn' if waits else 'begun'}. J shows the jobs.")
     show(main)
 
 
@@ -127,7 +129,7 @@ _TOLD: dict[JobState, Severity] = {JobState.FAILED: "error", JobState.CANCELLED:
 
 def _ended(main: MainScreen, job: Job) -> None:
     word = job_words.state_word(job)[0]
-    said = job_words.summary(job)
+    said = job_words.summary(job, partial(operation.size, main))
     advice = f"\n{job.advice}" if job.advice else ""
     severity: Severity = "warning" if job_words.undone(job) else _TOLD.get(job.state, "information")
     main.tell(f"{job.spec.title}{': ' if said else ''}{said}{advice}", title=f"Job {word}", severity=severity)

@@ -123,7 +123,7 @@ class JobsScreen(ModalScreen[None]):
     def _second(self, job: Job) -> Content:
         if job.state.ended:
             style = BAD if job.state is JobState.FAILED else _SECOND
-            return line((job_words.summary(job) or "finished", style))
+            return line((job_words.summary(job, self._bytes) or "finished", style))
         p = job.progress
         if p is None:
             waits = "waits for its turn" if job.state is JobState.QUEUED else "starting…"

@@ -151,10 +151,12 @@ class TransferScreen(ModalScreen[frozenset[str] | None]):
         size = f"  {self._bytes(item.bytes)}" if item.bytes else ""
         out = [line((f"  {item.selection.item.name}", _STRONG), size, (frees, _DIM))]
         if plan.verb == "archive":
-            out.append(words(f"    → {short_path(f'{plan.directory}/{item.place}', self._home)}", _DIM))
+            place = short_path(f"{plan.directory}/{item.place}", self._home)
+            out += hang(words("    →", _DIM), words(place, _DIM), 6, self._width)
         else:
             shown = item.parts[:_NOTES]
-            out += [words(f"    ← {short_path(p.source, self._home)}", _DIM) for p in shown]
+            for part in shown:
+                out += hang(words("    ←", _DIM), words(short_path(part.source, self._home), _DIM), 6, self._width)
             if len(item.parts) > len(shown):
                 out.append(words(f"    and {len(item.parts) - len(shown)} more", _DIM))
         there = sum(p.there for p in item.parts)

@@ -36,31 +36,28 @@ class DiskStrip(Widget):
         """As many disks as there is room for, on the right."""
         width = self.size.width
         left = line((" cachetui ", "bold $primary"), (" " + self._heading, "$foreground"))
-        room = width - left.cell_length - 2
-        right: list[Content] = []
-        left_out = 0
-        for n, disk in enumerate(self._disks):
-            for cells in (18, 10, 0):
-                drawn = self._disk(disk, cells)
-                reserve = 6 if n + 1 < len(self._disks) else 0
-                if drawn.cell_length + 3 + reserve <= room:
-                    right.append(drawn)
-                    room -= drawn.cell_length + 3
-                    break
-            else:
-                left_out += 1
-        for name in self._away:
-            drawn = line((clip(name, 18), "$foreground-muted"), (" offline", "$text-warning"))
-            if drawn.cell_length + 3 <= room:
-                right.append(drawn)
-                room -= drawn.cell_length + 3
-            else:
-                left_out += 1
-        if left_out and right:
-            right.append(line((f"+{left_out}", "$foreground-muted")))
+        away = [line((clip(name, 18), "$foreground-muted"), (" offline", "$text-warning")) for name in self._away]
+        right = self._fitting(width - left.cell_length - 3, away)
         tail = Content("   ").join(right)
         gap = max(width - left.cell_length - tail.cell_length - 1, 1)
         return Content.assemble(left, " " * gap, tail)
+
+    def _fitting(self, room: int, away: list[Content]) -> list[Content]:
+        """All disks, the first with a bar, as wide as may be; where they do not all fit, as many as do."""
+        shown: list[Content] = []
+        for first, others in ((18, 18), (18, 10), (18, 0), (10, 0), (0, 0)):
+            shown = [self._disk(d, others if n else first) for n, d in enumerate(self._disks)] + away
+            if sum(c.cell_length + 3 for c in shown) - 3 <= room:
+                return shown
+        fit: list[Content] = []
+        room -= 6
+        for drawn in shown:
+            if drawn.cell_length + 3 <= room:
+                fit.append(drawn)
+                room -= drawn.cell_length + 3
+        if left_out := len(shown) - len(fit):
+            fit.append(line((f"+{left_out}", "$foreground-muted")))
+        return fit
 
     def _disk(self, disk: Disk, cells: int) -> Content:
         free, total = (units.size(n, binary=self._binary) for n in (disk.free, disk.total))
