@@ -227,3 +227,29 @@ def test_a_hub_that_cannot_be_asked_decides_nothing(world: World, hub_server: tu
     assert "2 cannot tell" in out
     assert "could not be asked" in run("--online", "hf:org/name", HF_ENDPOINT="http://127.0.0.1:9")[1]
     assert "no such repo" in run("--online", "hf:org/unknown", HF_ENDPOINT=url)[1]
+
+
+@pytest.mark.parametrize("name", ["a@b:c", "x\x1b]0;y\x07[/red]", "\udcff\udcfe", "sp ace", "~orphan", "日本"])
+def test_names_of_any_kind_reach_the_worker_and_come_back(world: World, home: Path, name: str) -> None:
+    folder = home / "models" / name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(CONFIG)
+    (folder / "model.safetensors").write_bytes(WEIGHTS[:-5])
+    world.hub.repo("org/other").revision({"x": b"x"})
+    found = as_json("--store", "dir", code=1)
+    (verdict,) = found["verdicts"]
+    assert [f["code"] for f in verdict["findings"]] == ["structure", "no-hash"]
+    assert os.fsencode(name).decode("utf-8", "replace").strip("\ufffd")[:1] in verdict["id"]
+    out, _ = run("--store", "dir", code=1)
+    assert "cut short" in out
+
+
+def test_prepared_datasets_and_caches_cannot_be_told(home: Path, world: World) -> None:
+    folder = home / ".cache/huggingface/datasets/org___rows"
+    folder.mkdir(parents=True)
+    (folder / "a.arrow").write_bytes(b"ARROW1" * 100)
+    found = as_json()
+    assert [v["outcome"] for v in found["verdicts"]] == ["cannot-tell"]
+    os.rename(folder, home / "elsewhere")
+    folder.symlink_to(home / "elsewhere")
+    assert [v["outcome"] for v in as_json()["verdicts"]] in ([], ["cannot-tell"])

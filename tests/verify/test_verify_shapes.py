@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from verify_world import CONFIG, World, codes, cut, flip, weights
 
+from cachetui import verify
 from cachetui.demo.builders import HubRepo, commit_of, gguf_bytes, git_sha1, local_dir, sha256
 from cachetui.store import store_named
 from cachetui.verify import CANNOT_TELL, DAMAGED, INCOMPLETE, INTACT
@@ -245,3 +246,19 @@ def test_hostile_listings_are_ignored(world: World) -> None:
     ):
         tree.write_text(text)
         assert world.one(ITEM).outcome == INTACT
+
+
+def test_what_went_away_meanwhile_is_not_damaged(world: World) -> None:
+    made, _ = repo(world)
+    scan = world.scan()
+    shutil.rmtree(made.path)
+    (verdict,) = verify.check(scan, [i for i in scan.items if i.id == ITEM])
+    assert (verdict.outcome, codes(verdict)) == (CANNOT_TELL, ["gone"])
+
+
+def test_two_revisions_and_the_same_name_with_other_content(world: World) -> None:
+    made = world.hub.repo("org/name")
+    made.revision({"config.json": b'{"a": 1}', "model.safetensors": weights("1", 70_000)}, refs=())
+    made.revision({"config.json": b'{"a": 22}', "model.safetensors": weights("2", 71_000)})
+    verdict = world.one(ITEM)
+    assert (verdict.outcome, verdict.files) == (INTACT, 4)
