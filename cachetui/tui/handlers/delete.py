@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from cachetui.tui.handlers import marks, operation, scanning, view
 from cachetui.tui.text import line, words
 
 if TYPE_CHECKING:
-    from cachetui.plans.model import Outcome, Plan
+    from cachetui.plans.model import Outcome, Plan, Progress
     from cachetui.tui.screens.main import MainScreen
 
 _SHOWN = 8
@@ -102,12 +103,17 @@ def _show(main: MainScreen, plan: Plan) -> None:
 
 def _execute(main: MainScreen, plan: Plan, accept: frozenset[str]) -> None:
     from cachetui.plans.executor import execute
+    from cachetui.transfer.dropping import drop_deleted
+
+    def work(progress: Progress) -> list[Outcome]:
+        outcome = execute(plan, accept=accept, progress=progress)
+        return [replace(outcome, messages=(*outcome.messages, *drop_deleted(plan, outcome)))]
 
     title = "deleting for good" if plan.permanent else "moving to the trash"
     operation.run(
         main,
         title,
-        lambda progress: [execute(plan, accept=accept, progress=progress)],
+        work,
         lambda outcomes: _done(main, plan, outcomes[0]),
     )
 
