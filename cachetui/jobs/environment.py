@@ -8,7 +8,9 @@ from collections.abc import Mapping
 DOWNLOADS = frozenset({"pull"})
 """Kinds of jobs that ask the network with the user's token."""
 
-_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(ORIZATION)?$|COOKIE", re.I)
+_SECRET = re.compile(
+    r"TOKEN(?!IZER)|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|AUTH(ORIZATION)?$|COOKIE", re.I
+)
 _USERINFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]*@", re.I)
 # What discovering roots looks at (config.Where, stores): variables of these programs, and any folder.
 _PLACES = re.compile(

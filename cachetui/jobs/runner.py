@@ -139,6 +139,9 @@ class Run:
             self._process = process
         try:
             self._talk(process)
+        except BaseException:  # an impatient Control-C: the worker does not get the time it otherwise has
+            self._kill()
+            raise
         finally:
             self._finish(process)
         return self._verdict(process)

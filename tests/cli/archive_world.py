@@ -98,9 +98,9 @@ def begin(*args: str) -> subprocess.Popen[str]:
     )
 
 
-def worker_of(process: subprocess.Popen[str]) -> int:
-    """The process id of its worker, once it is there."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+def worker_of(pid: int) -> int:
+    """The process id of the worker of a program, once it is there."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
     return int(wait_for(lambda: children.read_text().split())[0])
 
 
@@ -108,7 +108,7 @@ def held_when(process: subprocess.Popen[str], ready: Callable[[], Any]) -> int:
     """Stop the worker at the moment that `ready` is true; its process id."""
     import signal
 
-    pid = worker_of(process)
+    pid = worker_of(process.pid)
     wait_for(ready)
     os.kill(pid, signal.SIGSTOP)
     return pid

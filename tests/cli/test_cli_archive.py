@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archive_world import DONE, TRANSFER, begin, content, held_when, load
+from archive_world import DONE, TRANSFER, begin, content, held_when, load, worker_of
 from cli_shape import fits
+from cli_terminal import Terminal
 from cli_world import Run, World
 from huggingface_hub import scan_cache_dir
 from processes import alive, wait_for
@@ -194,6 +195,32 @@ def test_control_c_and_go_on(world: World, big: Path, spawn: Run, archive: Path)
     assert big.is_symlink() and content(big) == before
     assert "interrupted" not in spawn("ls").err
     assert list(archive.glob(".cachetui-incoming/*/tree")) == []
+
+
+def test_on_a_terminal_it_asks_shows_a_bar_and_obeys_control_c(world: World, big: Path, archive: Path) -> None:
+    before = content(big)
+    screen = Terminal("archive", "hf:org/big", "--to", str(archive))
+    screen.until("Archive 1? [y/N]")
+    assert "To copy: 157.3 MB" in screen.seen.decode()
+    screen.send("n\n")
+    assert screen.wait() == 1
+    assert not archive.exists()
+    screen = Terminal("archive", "hf:org/big", "--to", str(archive))
+    screen.until("Archive 1? [y/N]")
+    screen.send("y\n")
+    pid = worker_of(screen.pid)
+    wait_for(lambda: list(archive.glob(".cachetui-incoming/*/tree/blobs/*")))
+    os.kill(pid, signal.SIGSTOP)  # a slow drive
+    screen.send("\x03")
+    screen.until("Stopping ... (once more: at once)")
+    assert screen.wait() == 130
+    assert "goes on where it stopped" in screen.seen.decode()
+    assert not alive(pid) and content(big) == before
+    screen = Terminal("archive", "hf:org/big", "--to", str(archive), "-y")
+    assert screen.wait() == 0
+    seen = screen.seen.decode()
+    assert "Archived: hf:org/big" in seen and "\x1b[2J" not in seen
+    assert big.is_symlink() and content(big) == before
 
 
 def test_killed_and_resumed_by_its_id(world: World, big: Path, spawn: Run, archive: Path) -> None:

@@ -100,12 +100,21 @@ def test_secrets_are_known_by_name_and_by_value() -> None:
         "HF_TOKEN": "hf_x", "HUGGING_FACE_HUB_TOKEN": "hf_x", "OLLAMA_API_KEY": "k", "AWS_SECRET_ACCESS_KEY": "s",
         "DB_PASSWORD": "p", "HTTPS_PROXY": "http://me:pw@proxy:3128", "HF_ENDPOINT": "https://tok@hub.example",
         "PATH": "/bin", "HF_HOME": "/models", "HOME": "/home/me", "LANG": "C", "MY_DIR": "/data",
-        "HTTP_PROXY": "http://proxy:3128",
+        "HTTP_PROXY": "http://proxy:3128", "TOKENIZERS_PARALLELISM": "false",
     }  # fmt: skip
     kept = environment.of_child("archive", env)
-    assert kept.keys() == {"PATH", "HF_HOME", "HOME", "LANG", "MY_DIR", "HTTP_PROXY", "HF_HUB_OFFLINE"}
+    assert kept.keys() == {
+        "PATH",
+        "HF_HOME",
+        "HOME",
+        "LANG",
+        "MY_DIR",
+        "HTTP_PROXY",
+        "HF_HUB_OFFLINE",
+        "TOKENIZERS_PARALLELISM",
+    }
     assert environment.of_child("pull", env) == env
-    assert environment.places(env).keys() == {"HF_HOME", "HOME", "MY_DIR", "PATH"} - {"PATH"}
+    assert environment.places(env).keys() == {"HF_HOME", "HOME", "MY_DIR"}
 
 
 def test_requests_come_back_as_they_went() -> None:

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs_world import WORKER
+from jobs_world import SETTINGS, WORKER
 from processes import alive, stopped, wait_for
 
 from cachetui.jobs.model import JobState, Spec
@@ -77,6 +78,16 @@ def test_who_does_not_listen_is_killed(start: Any, tmp_path: Path, pid_of: Calla
     job.cancel.set()
     assert job.end().state is JobState.CANCELLED
     assert not alive(pid)
+
+
+def test_an_impatient_interrupt_leaves_no_worker(tmp_path: Path, pid_of: Callable[[], int]) -> None:
+    def impatient(_: object) -> None:
+        raise KeyboardInterrupt
+
+    request = {"pid_file": str(tmp_path / "pid"), "until": str(tmp_path / "never"), "deaf": True}
+    with pytest.raises(KeyboardInterrupt):
+        run(Spec("1", "test", "", request), impatient, threading.Event(), settings=replace(SETTINGS, grace=1000))
+    assert not alive(pid_of())
 
 
 @pytest.mark.parametrize(
