@@ -25,7 +25,11 @@ from cachetui.walk import read_small
 
 __all__ = ["execute", "prepare"]
 
-_NO_FOLDER = "there is no folder for models here: set CUSTOM_MODEL_DIR, or make ~/models"
+_NO_ROOT = {
+    "hf": "there is no hub cache here yet: make the folder `hub` in HF_HOME (~/.cache/huggingface)",
+    "ollama": "there is no Ollama store here yet: start Ollama once, or make ~/.ollama/models/manifests and blobs",
+    "dir": "there is no folder for models here: set CUSTOM_MODEL_DIR, or make ~/models",
+}
 
 
 def prepare(scan: Scan, what: str | Sequence[Selection]) -> AdoptPlan:
@@ -141,7 +145,9 @@ class _Taker:
         item = Item(entry.target, entry.store, "", entry.kind, entry.name, entry.origin)
         if home is None:
             if not entry.kept:
-                yield TransferItem(Selection(item), entry.target, self.directory, entry.path, refused=_NO_FOLDER)
+                yield TransferItem(
+                    Selection(item), entry.target, self.directory, entry.path, refused=_NO_ROOT[_store(entry)]
+                )
             return
         root, path = home
         made = TransferItem(Selection(replace(item, root=root, path=path)), entry.target, root, entry.path)
@@ -204,16 +210,19 @@ class _Taker:
         """(root, path) where an entry belongs on this machine; None where there is no root for it."""
         if entry.host == socket.gethostname() and any(r.path == entry.root for r in self.roots):
             return entry.root, entry.origin
-        if entry.store == OLLAMA:
-            found = self._first("ollama")
-            return None if found is None else (found.path, entry.origin)
-        if entry.path.startswith(f"{HUB}/"):
-            found = self._first("hf")
-            return None if found is None else (found.path, posixpath.basename(entry.path))
-        found = self._first("dir")
-        return None if found is None else (found.path, posixpath.basename(entry.path))
+        found = self._first(_store(entry))
+        if found is None:
+            return None
+        return found.path, entry.origin if entry.store == OLLAMA else posixpath.basename(entry.path)
 
     def _first(self, store: str) -> Root | None:
         """The root that programs use: the first of its store that can be written and belongs to no project."""
         mine = [r for r in self.roots if r.store == store and r.writable and not r.group]
         return mine[0] if mine else None
+
+
+def _store(entry: Entry) -> str:
+    """Of which store a root is that can take an entry."""
+    if entry.store == OLLAMA:
+        return "ollama"
+    return "hf" if entry.path.startswith(f"{HUB}/") else "dir"

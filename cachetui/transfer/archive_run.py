@@ -187,7 +187,7 @@ def _part(run: _Run, item: TransferItem, part: Part, pieces: Sequence[Piece], li
     shelf.present()
     place = os.path.join(shelf.directory, part.place)
     key, header = _key(item, part), _header(item, part, links)
-    begun = any(k == key for k, _ in staging.leftovers(shelf.incoming))
+    begun = (key, header) in staging.leftovers(shelf.incoming)
     if os.path.lexists(place) and (not begun or shelf.holds(part.place)):
         return compare(pieces, place, links=links, progress=run.totals, cancelled=run.cancelled)
     with staging.open_staging(run.fs, shelf.incoming, key, header) as stage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from plans_world import FaultyFs, Killed
 from second import unmount
 from test_restoring import loadable, targets
 from transfer_world import ALL, World, content
@@ -17,8 +19,9 @@ from cachetui import archives, filesystem
 from cachetui.filesystem import Mount
 from cachetui.plans import lock, trash
 from cachetui.plans.history import records
+from cachetui.store import Selection
 from cachetui.stores.ollama import Ollama
-from cachetui.transfer import archiving, drives
+from cachetui.transfer import archiving, drives, staging
 
 HUB = ".cache/huggingface/hub"
 
@@ -113,8 +116,6 @@ def test_parts_and_caches_are_refused_with_the_reason(drive_world: World) -> Non
     plan = archiving.prepare(found, chosen, str(world.archive))
     assert all("revisions go along" in i.refused for i in plan.items) and len(plan.items) == 2
     xet = next(i for i in found.items if i.name == "xet")
-    from cachetui.store import Selection
-
     assert "delete it instead" in archiving.prepare(found, [Selection(xet)], str(world.archive)).items[0].refused
     assert not world.archive.exists()
 
@@ -220,6 +221,68 @@ def test_only_one_writes_to_an_archive(drive_world: World) -> None:
             assert not outcome.ok and "another cachetui" in outcome.results[0].message
     finally:
         os.close(fd)
+
+
+def test_what_asks_for_nothing_needs_no_confirmation(drive_world: World) -> None:
+    plan = drive_world.plan_archive("hf:acme/left", "hf:acme/right")
+    assert not plan.cautions and archiving.execute(plan).ok
+
+
+def test_pinned_items_are_archived_and_in_bulk_ask(drive_world: World) -> None:
+    world = drive_world
+    found = world.scan()
+    item = next(i for i in found.items if i.id == "hf:acme/left").with_states("pinned")
+    for bulk, codes in ((False, frozenset()), (True, {"pinned"})):
+        plan = archiving.prepare(found, [Selection(item)], str(world.archive), bulk=bulk)
+        assert not plan.items[0].refused and plan.cautions == codes
+    assert archiving.execute(plan, accept=ALL).ok
+
+
+def test_in_use_asks_again(drive_world: World) -> None:
+    world = drive_world
+    blob = next((world.home / HUB / "models--acme--right/blobs").iterdir())
+    child = subprocess.Popen(["sleep", "60"], stdin=blob.open("rb"))
+    try:
+        plan = world.plan_archive("hf:acme/right")
+        assert plan.cautions == {"in-use"} and not archiving.execute(plan).ok
+        assert not (world.home / HUB / "models--acme--right").is_symlink()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_cancelled_it_goes_on_later(drive_world: World) -> None:
+    world = drive_world
+    outcome = archiving.execute(world.plan_archive("hf:acme/one"), accept=ALL, cancelled=lambda: True)
+    assert not outcome.ok and "cancelled" in outcome.results[0].message
+    assert world.do_archive("hf:acme/one").ok
+
+
+def test_a_link_that_would_break_refuses(drive_world: World) -> None:
+    world = drive_world
+    (world.home / "secret").write_bytes(b"x")
+    (world.home / "models/loose/out").symlink_to("../../secret")
+    plan = world.plan_archive(f"dir:{world.home / 'models/loose'}")
+    assert "leads out" in plan.items[0].refused and plan.items[0].refused.count("secret") == 1
+
+
+def test_a_killed_run_leaves_work_that_says_what_it_is(drive_world: World) -> None:
+    world = drive_world
+    fs = FaultyFs(60, "before")
+    with pytest.raises(Killed):
+        world.do_archive("hf:acme/one", fs=fs)
+    (left,) = staging.leftovers(str(world.archive / ".cachetui-incoming"))
+    assert left[1]["target"] == "hf:acme/one" and left[1]["verb"] == "archive"
+    assert world.do_archive("hf:acme/one").ok
+    assert staging.leftovers(str(world.archive / ".cachetui-incoming")) == ()
+
+
+def test_the_plan_is_json_and_its_digest_is_stable(drive_world: World) -> None:
+    world = drive_world
+    first, dry = world.plan_archive(*targets(world)), world.plan_archive(*targets(world), dry_run=True)
+    assert json.loads(json.dumps(first.as_dict()))["digest"] == first.digest == dry.digest
+    assert world.plan_archive("hf:acme/one").digest != first.digest
+    assert not world.archive.exists()
 
 
 # Drives
