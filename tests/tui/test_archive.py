@@ -125,6 +125,26 @@ async def test_the_same_file_system_is_refused(app: CachetuiApp) -> None:
         assert [b.id for b in plan.query(Button)] == ["cancel"]
 
 
+async def test_the_buttons_are_there_in_a_small_terminal(app: CachetuiApp) -> None:
+    weights = next((_folder(app) / "blobs").iterdir())
+    with weights.open("rb"):
+        async with app.run_test(size=(80, 24)) as pilot:
+            main = await settle(pilot)
+            select(main, PHI)
+            await pilot.press("space", "d")
+            await until(pilot, lambda: isinstance(app.screen, PlanScreen))
+            await pilot.pause()
+            assert 0 < app.screen.query_one("#confirm").region.bottom <= 24
+            await pilot.press("escape", "c")
+            for name in ("google/gemma-3-4b-it", "TinyLlama/TinyLlama-1.1B-Chat-v1.0", PHI, "acme/half-copied"):
+                select(main, name)
+                await pilot.press("space")
+            await pilot.press("d")
+            await until(pilot, lambda: isinstance(app.screen, PlanScreen))
+            await pilot.pause()
+            assert 0 < app.screen.query_one("#confirm").region.bottom <= 24
+
+
 async def test_nothing_outside_of_the_demo_is_written_to(app: CachetuiApp, tmp_path: Path) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         main = await settle(pilot)

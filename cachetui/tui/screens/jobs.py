@@ -117,7 +117,9 @@ class JobsScreen(ModalScreen[None]):
         word, style = (_LEFT_OVER, WARN) if isinstance(row, Spec) else job_words.state_word(row)
         room = self._width - len(word) - 2
         head = line((word, style), "  ", (clip(spec.title, max(room, 10)), STRONG))
-        body = line(("from last time: r goes on, x drops it", _SECOND)) if isinstance(row, Spec) else self._second(row)
+        body = (
+            line(("from last time: r goes on, x gives it up", _SECOND)) if isinstance(row, Spec) else self._second(row)
+        )
         return Content("\n").join((head, body.truncate(self._width)))
 
     def _second(self, job: Job) -> Content:

@@ -40,6 +40,7 @@ class PlanScreen(ModalScreen[frozenset[str] | None]):
     """Answers with the cautions that were accepted, or None. An item whose caution is not accepted stays."""
 
     CSS_PATH = "plan.tcss"
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
     BINDINGS = [("escape,q", "cancel", "Cancel"), ("y", "confirm", "Confirm")]
 
     def __init__(self, plan: Plan, app: CachetuiApp) -> None:
