@@ -24,7 +24,7 @@ def test_the_table_of_keys_is_the_commands() -> None:
 
 
 def test_every_verb_it_names_exists() -> None:
-    for verb in re.findall(r"^cachetui ([a-z]+)", README.read_text(), re.MULTILINE):
+    for verb in re.findall(r"^cachetui ([a-z-]+)", README.read_text(), re.MULTILINE):
         assert verb in VERBS
 
 
