@@ -415,3 +415,28 @@ class _dead_mount:
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
         second.unmount(self.point)
+
+
+def test_what_a_manifest_lists_is_an_item_of_the_archive_whatever_it_holds(world: World) -> None:
+    """Folders without weights: alone by what lies in them they would be no models."""
+    home = world.hub.path.parent
+    kept = home / "datasets" / "org___set"
+    write(kept / "default" / "a.arrow", b"{}" * 3000)
+    (item,) = [i for i in world.scan().items if i.root == str(home)]
+    assert world.do_archive(item.id).ok
+    now = world.scan()
+    here = now.by_key[item.key]
+    assert (here.states, here.away) == (("archived",), 6000)
+    folders = str(world.archive / "folders")
+    (there,) = [i for i in now.items if i.root == folders]
+    assert extra(there, "linked from") == f"{item.id} in {home}"
+    kept.unlink()
+    (there,) = [i for i in world.scan().items if i.root == folders]
+    assert FOREIGN in there.states and there.size == 6000
+    root = next(r for r in world.scan().roots if r.root.path == folders)
+    assert root.allocated == du(folders)
+    if os.geteuid() == 0:
+        kept.symlink_to(os.path.join(folders, there.path))
+        unplug(world)
+        away = world.scan().by_key[item.key]
+        assert away.states == ("offline",) and away.size >= 6000
