@@ -225,7 +225,7 @@ def _exchanged(run: _Run, item: TransferItem, surveyed: Sequence[Sequence[Piece]
     shelf = run.shelf
     scan = look_again(run.plan, item.root)
     tags = swaps.archived_tags(shelf.manifest)
-    plan = swaps.exchange(scan, item, shelf.directory, tags, permanent=not run.plan.keep_original)
+    plan = swaps.transaction(scan, item, shelf.directory, tags, permanent=not run.plan.keep_original)
     if different := [path for pieces in surveyed for path in changed(pieces)]:
         raise NotDoneError(f"it changed while it was copied ({safe(different[0])}), so nothing was exchanged: {_STAYS}")
     shelf.present()

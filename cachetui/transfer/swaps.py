@@ -97,7 +97,7 @@ def with_links(steps: Sequence[Step], targets: Mapping[str, str]) -> tuple[Step,
     )
 
 
-def exchange(scan: Scan, item: TransferItem, directory: str, archived: Tags, *, permanent: bool) -> Plan | None:
+def transaction(scan: Scan, item: TransferItem, directory: str, archived: Tags, *, permanent: bool) -> Plan | None:
     """The transaction of one item, as the disk is now; None where no name has to change."""
     now = scan.by_key.get(item.selection.item.key)
     if now is None:
