@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -109,9 +110,7 @@ def _sums(folder: Path) -> None:
 def ours(source: Path, target: Path) -> float:
     """Seconds of our copy, from the start of the interpreter to its end."""
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-c", _OURS, str(source), str(target), NAME], check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, "-c", _OURS, str(source), str(target), NAME], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
@@ -158,6 +157,7 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--dir", type=Path, default=None, help="where the source and the image lie; it needs 7 GB")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the drive is unmounted then too
     size = int(options.size * 1e9)
     with tempfile.TemporaryDirectory(prefix="cachetui-bench-", dir=options.dir) as folder:
         base = Path(folder)
