@@ -9,7 +9,7 @@ import os
 
 from cachetui.fs import open_dir
 from cachetui.model import Item, Root
-from cachetui.plans import places
+from cachetui.plans import places, trash
 from cachetui.plans.exchange import ChangedError
 from cachetui.plans.model import (
     NOTHING,
@@ -30,6 +30,7 @@ from cachetui.text import encode_target
 
 _MOUNTED = "a file system is mounted at {}: a mount cannot be exchanged with a link"
 _NO_WAY = "the folder it lies in cannot hold a trash, so it cannot be exchanged with a link"
+_STUCK = "what was deleted from it before cannot be brought back once it has moved: {} in its trash"
 
 
 def step(root: str, path: str, replacement: Replacement | None, phase: Phase = Phase.REFERENCE) -> Step:
@@ -79,7 +80,8 @@ def whole_root(
     if places.choose(root).path != place.path and not refused:
         refused = _NO_WAY
     planned = PlannedItem(Selection(item), item.id, steps, cautions=cautions, refused=refused)
-    return Plan(verb, (planned,), (place,), permanent)
+    stuck = sum(len(e.items) for e in trash.entries([root]) if e.root == root.path)
+    return Plan(verb, (planned,), (place,), permanent, notes=(_STUCK.format(stuck),) if stuck else ())
 
 
 def _whole(root: Root, link: str) -> Step:

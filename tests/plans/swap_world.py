@@ -203,6 +203,9 @@ class Swap:
     probes: tuple[str, ...] = ()
     """Below the home: what resolves at every instant."""
 
+    def __str__(self) -> str:
+        return self.name
+
     def do(self, world: World, targets: Sequence[str], permanent: bool, fs: Fs) -> Outcome:
         """Carry it out."""
         return execute(self.plan(world, targets, permanent), accept=ALL, fs=fs)
@@ -278,6 +281,8 @@ class Stage:
     def __init__(self, world: World, plain: Path) -> None:
         self.world = world
         self.plain = plain
+        for other in (world.hub.path / "models--acme--one", world.home / "models/loose"):  # not part of any exchange
+            shutil.rmtree(other)
         fill_drive(world)
         for top in (world.home, drive(world)):
             shutil.copytree(top, plain / top.name, symlinks=True)

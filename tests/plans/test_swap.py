@@ -292,8 +292,11 @@ def test_emptying_the_trash_of_a_moved_root_keeps_the_link(world: World) -> None
 
 
 def test_what_was_deleted_before_the_root_moved_is_said_not_to_come_back(world: World) -> None:
+    assert move_root(world, (), True).notes == ()
     assert world.remove("hf:acme/one@~orphan").ok
-    assert execute(move_root(world, (), True)).ok
+    plan = move_root(world, (), True)
+    assert plan.notes == ("what was deleted from it before cannot be brought back once it has moved: 1 in its trash",)
+    assert execute(plan).ok
     (entry,) = trash.entries(world.roots())
     why, _ = trash.check(entry)
     assert ["is a link now" in w for w in why.values()] == [True]

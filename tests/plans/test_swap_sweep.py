@@ -27,7 +27,7 @@ FAULTS = ("before", "EIO", *(
     pytest.param(f, marks=pytest.mark.sweep)
     for f in ("after", "torn", "short", "ENOSPC", "ENOSPC+", "EACCES", "EROFS+", "EXDEV")
 ))  # fmt: skip
-WAYS = ("freed", "kept", "undo")
+WAYS = ("freed", pytest.param("kept", marks=pytest.mark.sweep), "undo")
 
 
 @pytest.fixture
