@@ -155,10 +155,19 @@ def _measured(
 
 
 def _place(directory: str, root: Root) -> str:
-    """Where the root will lie. A move that was begun goes on at its place, which exists by then."""
-    if os.path.isdir(directory) and not _is_begun(root, os.path.realpath(directory)):
-        return os.path.join(directory, os.path.basename(root.path))
-    return directory
+    """Where the root will lie: in a folder that exists, unless that is the copy of an earlier run."""
+    if not os.path.isdir(directory) or _is_begun(root, os.path.realpath(directory)) or _is_copy(root, directory):
+        return directory
+    return os.path.join(directory, os.path.basename(root.path))
+
+
+def _is_copy(root: Root, directory: str) -> bool:
+    """Whether a folder has the same names as the root, so that it is compared instead of copied into."""
+    try:
+        names = set(os.listdir(directory))
+        return bool(names) and names == set(os.listdir(root.path)) and not os.path.samefile(directory, root.path)
+    except OSError:
+        return False
 
 
 def _is_begun(root: Root, place: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import second
 from copy_world import CountingFs, value
-from plans_world import ALL, World
+from plans_world import ALL, World, content
 
 from cachetui.config import Where
 from cachetui.fs import Fs
@@ -88,6 +88,25 @@ def test_a_folder_that_is_not_there_is_what_it_becomes(world: World, drive: Path
     plan = prepare(world.where, path, drive / "models here")
     assert plan.place == f"{drive}/models here" and plan.line == f"export HF_HUB_CACHE='{drive}/models here'"
     assert move(plan).ok and (drive / "models here/models--acme--one").is_dir()
+
+
+def test_a_copy_that_stands_there_is_compared_and_used(world: World, drive: Path) -> None:
+    """As after a kill just before the exchange, or made by hand."""
+    path = world.home / LINES["hub"]
+    for to, place in ((drive, drive / "hub"), (drive / "hub", drive / "hub")):
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(path, place, symlinks=True)
+        plan = prepare(world.where, path, to)
+        assert plan.there and plan.place == str(place)
+        file = next(p for p in place.rglob("*") if p.is_file() and not p.is_symlink() and p.stat().st_size == 70_000)
+        file.chmod(0o600)
+        file.write_bytes(content("something else"))
+        outcome = move(plan)
+        assert not outcome.ok and f"something else is at {file}" in outcome.results[0].message
+        assert not path.is_symlink()
+        shutil.rmtree(place)
+        shutil.copytree(path, place, symlinks=True)
+    assert move(plan).ok and path.is_symlink()
 
 
 def test_undo_gives_back_the_exact_before(world: World, drive: Path) -> None:
