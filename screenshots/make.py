@@ -30,7 +30,7 @@ from cachetui.tui.app import CachetuiApp
 
 HERE = Path(__file__).parent
 FULL_SIZE = 10**9
-NEEDED = 75 * 10**9
+NEEDED = 67 * 10**9
 SMALL = 10**6
 DRIVE = 1000 * 10**9
 """Bytes of the second drive."""
@@ -64,12 +64,6 @@ PICTURES = (
     Picture("trash", (120, 30), ("T",)),
     Picture("archive", (120, 34), ("at:microsoft/phi", "a", "wait:1.5")),
     Picture("archive-plan", (120, 36), (*_mark("microsoft/phi", "TinyLlama/"), "a", "wait:1.5", "enter", "wait:2")),
-    Picture(
-        "jobs",
-        (120, 34),
-        (*_archive("HuggingFaceFW/"), "ended", *_archive("Qwen/"), *_archive("TheBloke/"), "until:20", "J", "k"),
-        0.3,
-    ),
     Picture("offline", (140, 40), ("at:mistralai/",)),
     Picture(
         "verify",
@@ -80,6 +74,12 @@ PICTURES = (
     Picture("help", (120, 40), ("question_mark",)),
     Picture("narrow", (80, 24), ("at:Qwen/",)),
     Picture("wide", (210, 45), ("at:microsoft/phi",)),
+    Picture(
+        "jobs",
+        (120, 34),
+        (*_archive("HuggingFaceFW/"), "ended", *_archive("Qwen/"), *_archive("TheBloke/"), "until:20", "J", "k"),
+        0.3,
+    ),
 )
 
 
