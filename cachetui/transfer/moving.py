@@ -179,6 +179,8 @@ def _is_begun(root: Root, place: str) -> bool:
 def _refusal(root: Root, drive: Drive) -> str:
     if root.offline:
         return "its drive is not there"
+    if os.path.realpath(drive.directory) == root.path:
+        return "it lies there already"
     if root.archive:
         return "it is part of an archive: that moves as a whole, by moving its folder"
     if drive.same_as:

@@ -81,6 +81,7 @@ def test_everything_stays_at_its_path(what: str, world: World, drive: Path) -> N
     assert outcome.freed >= plan.bytes
     assert sorted(os.listdir(drive)) == [path.name]
     assert not list(path.parent.glob(".cachetui-trash/entries/*/files/*"))
+    assert prepare(world.where, path, drive).refused == "it lies there already"
 
 
 def test_a_folder_that_is_not_there_is_what_it_becomes(world: World, drive: Path) -> None:
