@@ -271,7 +271,7 @@ class Engine:
         big.thread.start()
 
     def _piece(self, big: _Big, piece: tuple[int, int]) -> None:
-        sink = sinks.Ranged(big.partial, self._settings.chunk // 2, self._arrived(big.wanted), piece[0])
+        sink = sinks.Ranged(big.partial, self._settings.segment, self._arrived(big.wanted), piece[0])
         try:
             self._fetch(lambda: big.abandoned is None).run(big.source, *piece, sink)
         except (Changed, NoRanges, WrongSize) as e:

@@ -41,6 +41,17 @@ class Settings:
     """What one connection may have under way that is not durable yet: what a kill costs at most, for each."""
     piece: int = 64 << 20
     """At most so much is asked for at once."""
+
+    @property
+    def buffer(self) -> int:
+        """Bytes that a connection gathers before it writes them."""
+        return max(min(BUFFER, self.chunk // 4), 1)
+
+    @property
+    def segment(self) -> int:
+        """Bytes that are made durable at once: two of them, each at most a buffer longer, are a chunk."""
+        return max(self.chunk // 2 - self.buffer, 1)
+
     patience: float = 600.0
     """Without a byte for so long it is given up."""
     first_wait: float = 1.0
@@ -113,7 +124,7 @@ class Fetch:
 
     def __init__(self, client: Client, pace: Pace, settings: Settings, wanted: Callable[[], bool]) -> None:
         self._client, self._pace, self._settings, self._wanted = client, pace, settings, wanted
-        self._buffer = bytearray(BUFFER)
+        self._buffer = bytearray(settings.buffer)
 
     def run(self, source: Source, start: int, end: int, sink: Sink) -> None:
         """Until all came. Raises PullError, PullCancelled, Changed, NoRanges, WrongSize, OSError of the sink."""
@@ -210,11 +221,11 @@ class Fetch:
             for chunk in chunks:
                 chunk = chunk[: end - got.at - filled]
                 while chunk:
-                    part = chunk[: BUFFER - filled]
+                    part = chunk[: len(view) - filled]
                     view[filled : filled + len(part)] = part
                     filled += len(part)
                     chunk = chunk[len(part) :]
-                    if filled == BUFFER:
+                    if filled == len(view):
                         filled = self._pass_on(view, filled, got, sink)
                 self._pace.check()
                 if not self._wanted():

@@ -102,11 +102,8 @@ def write_new(fs: Fs, folder: int, name: str, text: str, *, mode: int = 0o666) -
 def tag(fs: Fs, folder: int) -> None:
     """CACHEDIR.TAG, so that backups leave the folder out; as the library, nothing is said where that fails."""
     with suppress(OSError):
-        fd = fs.create(folder, "CACHEDIR.TAG", 0o666)
-        try:
-            fs.write_at(fd, TAG_TEXT.encode(), 0)
-        finally:
-            os.close(fd)
+        if not os.access("CACHEDIR.TAG", os.F_OK, dir_fd=folder):
+            write_new(fs, folder, "CACHEDIR.TAG", TAG_TEXT)
 
 
 def tree_text(entries: dict[str, dict[str, object]]) -> str:
