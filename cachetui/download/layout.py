@@ -30,6 +30,8 @@ _LOCK = os.O_RDWR | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
 _HELD = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
 _COPY = 4 << 20
+_LOCK_MODE = 0o664
+"""So that others who share the cache can wait for it too, whatever the umask (WeakFileLock)."""
 
 
 class Layout(Protocol):
@@ -69,9 +71,7 @@ def take_lock(fs: Fs, folder: int, name: str) -> int | None:
             fd = os.open(name, _LOCK, dir_fd=folder)
         except FileNotFoundError:
             try:
-                fd = fs.create(folder, name, 0o664)
-                with suppress(OSError):
-                    fs.chmod(fd, 0o664)
+                fd = fs.create(folder, name, _LOCK_MODE)
             except FileExistsError:
                 continue
         try:
@@ -84,9 +84,14 @@ def take_lock(fs: Fs, folder: int, name: str) -> int | None:
                 os.close(fd)
                 raise
             return fd  # no flock here: as with the library, correctness does not depend on it
-        if os.fstat(fd).st_nlink:
-            return fd
-        os.close(fd)
+        st = os.fstat(fd)
+        if not st.st_nlink:  # somebody removed it meanwhile
+            os.close(fd)
+            continue
+        if stat.S_IMODE(st.st_mode) != _LOCK_MODE and st.st_uid == os.geteuid():
+            with suppress(OSError):
+                fs.chmod(fd, _LOCK_MODE)
+        return fd
 
 
 class HubCache:
