@@ -268,6 +268,25 @@ def test_what_is_staged_and_what_is_back_is_durable_before_what_follows(world: W
     assert len(staged) == 2 and order.index(("fsync", order[staged[-1]][1]), staged[-1]) < first
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks /proc which file a descriptor is of")
+def test_what_is_taken_back_is_durable_before_its_link_goes(world: World) -> None:
+    top = drive(world)
+
+    class Pulled(Tracing):
+        def exchange(self, a_fd: int, a: str, b_fd: int, b: str) -> None:
+            super().exchange(a_fd, a, b_fd, b)
+            if top.exists():
+                top.rename(top.with_name("unplugged"))
+
+    fs = Pulled()
+    assert not execute(archive_hub(world, TARGETS[:1], True), fs=fs).ok
+    order = [(op, folder) for op, folder, _ in fs.trace]
+    back = max(n for n, (op, _) in enumerate(order) if op == "exchange")
+    unlink = next(n for n, (op, folder) in enumerate(order) if op == "unlink" and folder.endswith("/files"))
+    for folder in (str(world.hub.path), order[unlink][1]):
+        assert back < order.index(("fsync", folder), back) < unlink
+
+
 def test_a_whole_root_is_named_as_such_and_comes_back(world: World) -> None:
     hub = world.hub.path
     plan = move_root(world, (), False)
