@@ -7,9 +7,11 @@ that a program loads from does not resolve. All three must be zero.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +26,7 @@ from cachetui import paths
 from cachetui.config import Where
 from cachetui.fs import DISK, Fs
 from cachetui.plans.model import Outcome
+from cachetui.plans.recovery import recover
 
 T = TypeVar("T")
 FAULTS = ("before", "after", "EIO", "ENOSPC", "ENOSPC+", "EACCES", "EROFS+", "EXDEV", "short")
@@ -138,8 +141,8 @@ class Bench:
         shutil.rmtree(world.home.parent)
         shutil.rmtree(world.drive)
 
-    def run(self, verb: str, at: int, fault: str) -> tuple[bool, str]:
-        """Whether the fault was met, and what went wrong."""
+    def run(self, verb: str, at: int, fault: str, again: tuple[int, int] = (0, 0)) -> tuple[bool, str]:
+        """Whether the fault was met, and what went wrong. `again`: killed there too, in recovery and doing it again."""
         before_it, act, linked = VERBS[verb]
         world = self.world()
         try:
@@ -154,13 +157,13 @@ class Bench:
                 pass
             if not fs.hit and fs.count < at:
                 return False, ""
-            return True, self.judge(world, verb, fs, outcome, before, act, linked)
+            return True, self.judge(world, verb, fs, outcome, before, act, linked, again)
         finally:
             self.drop(world)
 
     def judge(
         self, world: SweptWorld, verb: str, fs: WatchedFs, outcome: Outcome | None, before: dict[str, str],
-        act: Act, linked: bool,
+        act: Act, linked: bool, more: tuple[int, int],
     ) -> str:  # fmt: skip
         where = f"{verb} {fs.at} {fs.fault} ({fs.hit})"
         if fs.gone:
@@ -171,6 +174,8 @@ class Bench:
                     return f"false done: {where}: {result}"
         if verb != "adopt" and loadable(world) != before:
             return f"lost: {where}: before the restart"
+        if more[0]:
+            self.kill(world, more, act)
         world.restart()
         if verb != "adopt" and loadable(world) != before:
             return f"lost: {where}: after the restart"
@@ -181,6 +186,14 @@ class Bench:
         if world.is_linked() != [linked, linked]:
             return f"unfinished: {where}: {again}"
         return self.litter(world, verb, where)
+
+    def kill(self, world: SweptWorld, at: tuple[int, int], act: Act) -> None:
+        """Kill recovery, recover, kill the same command at another call."""
+        with suppress(Killed):
+            recover(world.roots(), fs=FaultyFs(at[0], "after"))
+        world.restart()
+        with suppress(Killed):
+            act(world, FaultyFs(at[1], "before"))
 
     def litter(self, world: SweptWorld, verb: str, where: str) -> str:
         left = [*world.archive.rglob("tree"), *world.home.rglob("incoming/*/tree")]
@@ -228,6 +241,28 @@ def sweep(bench: Bench, verb: str, chosen: Iterator[tuple[int, str]], capsys: py
 def test_a_sample_of_faults_loses_nothing(bench: Bench, verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     calls = total(bench, verb)
     sweep(bench, verb, ((n, FAULTS[i % len(FAULTS)]) for i, n in enumerate(range(1, calls + 1, CI_STEP))), capsys)
+
+
+def killed_again(bench: Bench, verb: str, count: int) -> list[str]:
+    calls = total(bench, verb)
+    chance = random.Random(verb)
+    found = []
+    for _ in range(count):
+        again = (chance.randint(1, 12), chance.randint(1, calls))
+        wrong = bench.run(verb, chance.randint(1, calls), "after", again)[1]
+        found += [f"{wrong} then {again}"] if wrong else []
+    return found
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_killed_again_and_again_nothing_is_lost(bench: Bench, verb: str) -> None:
+    assert killed_again(bench, verb, 4) == []
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("verb", VERBS)
+def test_killed_many_times_nothing_is_lost(bench: Bench, verb: str) -> None:
+    assert killed_again(bench, verb, 200) == []
 
 
 @pytest.mark.sweep
