@@ -45,9 +45,9 @@ def archive(drive: Path) -> Path:
 
 @pytest.fixture
 def big(world: World) -> Path:
-    """The hub folder of a repo of 150 MB, ten days old."""
+    """The hub folder of a repo of 105 MB, ten days old."""
     repo = world.hub.repo("org/big")
-    repo.revision({"config.json": b"{}", "model.bin": os.urandom(1 << 20) * 150})
+    repo.revision({"config.json": b"{}", "model.bin": os.urandom(1 << 20) * 100})
     world.age()
     return repo.path
 
@@ -173,7 +173,7 @@ def test_what_is_in_use_needs_its_own_confirmation(world: World, spawn: Run, arc
 
 
 def test_a_drive_that_is_too_small_is_said_before(world: World, big: Path, run: Run, tmp_path: Path) -> None:
-    with mounted(tmp_path / "small", size="100m") as small:
+    with mounted(tmp_path / "small", size="90m") as small:
         answer = run("archive", "hf:org/big", "--to", str(small / "m"), "-y", code=1)
         assert "too small" in answer.out
         assert list(small.iterdir()) == []
@@ -201,7 +201,7 @@ def test_on_a_terminal_it_asks_shows_a_bar_and_obeys_control_c(world: World, big
     before = content(big)
     screen = Terminal("archive", "hf:org/big", "--to", str(archive))
     screen.until("Archive 1? [y/N]")
-    assert "To copy: 157.3 MB" in screen.seen.decode()
+    assert "To copy: 104.9 MB" in screen.seen.decode()
     screen.send("n\n")
     assert screen.wait() == 1
     assert not archive.exists()
