@@ -234,7 +234,8 @@ class _Run:
                     self.written += length
                     reading.give_back(message.buffer)
                     if message.offset + length - flushed >= _FLUSH:
-                        flushed = _write_out(fd, flushed, message.offset + length)
+                        with self.target.errors(piece):
+                            flushed = _write_out(fd, flushed, message.offset + length)
                 else:
                     assert not isinstance(message, Opened | Failed)
                     length = message.length
@@ -374,9 +375,15 @@ class _Run:
 
 
 def _write_out(fd: int, start: int, end: int) -> int:
-    """Begin to write these bytes out, and drop those before, which are out by now; returns `end`."""
-    start = max(0, start - _FLUSH)
+    """Begin to write these bytes out, and drop the stretch before, once it is out; returns `end`. Raises OSError.
+
+    So at most two stretches are in memory: progress is true, and the last fsync takes no minutes on a slow drive.
+    """
     medium.drop(fd, start, end - start)
+    before = max(0, start - _FLUSH)
+    if before < start:
+        medium.wait_written(fd, before, start - before)
+        medium.drop(fd, before, start - before)
     return end
 
 

@@ -20,6 +20,7 @@ PAGE = mmap.PAGESIZE
 _PROT_READ = 1
 _MAP_SHARED = 1
 _F_NOCACHE = 48
+_WAIT_WRITE_WAIT = 1 | 2 | 4
 
 
 def doubt(path: str) -> str:
@@ -55,6 +56,32 @@ def drop(fd: int, offset: int = 0, length: int = 0) -> None:
     """Drop pages that are clean, and start writing out those that are not; waits for nothing. Length 0: to the end."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
+
+
+def wait_written(fd: int, offset: int, length: int) -> None:
+    """Wait until these bytes left memory, so that no gigabytes pile up there; proves nothing. Raises OSError.
+
+    Where the system has no such call it returns at once.
+    """
+    if _sync_file_range is not None and _sync_file_range(fd, offset, length, _WAIT_WRITE_WAIT) != 0:
+        code = ctypes.get_errno()
+        if code in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise OSError(code, os.strerror(code))
+
+
+def _find_sync_file_range() -> Callable[..., int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        function = ctypes.CDLL(None, use_errno=True).sync_file_range
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+    function.restype = ctypes.c_int
+    return function
+
+
+_sync_file_range = _find_sync_file_range()
 
 
 def uncached(fd: int) -> None:
