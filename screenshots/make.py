@@ -126,7 +126,7 @@ async def draw(where: Where, picture: Picture) -> Path:
             await pilot.pause(0.1)
         await pilot.pause(picture.wait)
         app.clear_notifications()
-        await pilot.pause(0.1)
+        await pilot.pause(0.5)
         svg = app.export_screenshot(title="cachetui")
     app.desk.close()
     path = HERE / f"{picture.name}.svg"

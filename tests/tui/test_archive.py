@@ -253,3 +253,20 @@ async def test_a_drive_that_is_elsewhere_now_is_adopted(app: CachetuiApp) -> Non
         assert os.readlink(_hub(app) / "models--google--flan-t5-large").startswith(str(moved))
         await until(pilot, lambda: ARCHIVED in _states(again, FLAN))
     again.desk.close()
+
+
+async def test_two_archives_to_one_drive_wait_for_each_other(app: CachetuiApp, drive: Path) -> None:
+    async with app.run_test(size=(120, 40)) as pilot:
+        main = await settle(pilot)
+        for name in (PHI, "openai/whisper-large-v3-turbo"):
+            select(main, name)
+            await _to_the_plan(pilot, drive / "models")
+            await pilot.press("y")
+        together = 0
+        while app.desk.active:
+            together = max(together, sum(j.state is JobState.RUNNING for j in app.desk.jobs()))
+            await pilot.pause(0.02)
+        assert together == 1
+        assert [j.state for j in app.desk.jobs()] == [JobState.DONE] * 2, [j.reason for j in app.desk.jobs()]
+        await settle(pilot)
+        await until(pilot, lambda: ARCHIVED in _states(app, "openai/whisper-large-v3-turbo"))
