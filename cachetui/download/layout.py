@@ -75,23 +75,33 @@ def take_lock(fs: Fs, folder: int, name: str) -> int | None:
             except FileExistsError:
                 continue
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            if e.errno in _HELD:
-                os.close(fd)
-                return None
-            if e.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
-                os.close(fd)
-                raise
-            return fd  # no flock here: as with the library, correctness does not depend on it
-        st = os.fstat(fd)
-        if not st.st_nlink:  # somebody removed it meanwhile
+            state = _locked(fs, fd)
+        except BaseException:
             os.close(fd)
-            continue
-        if stat.S_IMODE(st.st_mode) != _LOCK_MODE and st.st_uid == os.geteuid():
-            with suppress(OSError):
-                fs.chmod(fd, _LOCK_MODE)
-        return fd
+            raise
+        if state == "ours":
+            return fd
+        os.close(fd)
+        if state == "held":
+            return None
+
+
+def _locked(fs: Fs, fd: int) -> str:
+    """ours, held (by somebody else), or removed: then there is another file of this name by now. Raises OSError."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        if e.errno in _HELD:
+            return "held"
+        if e.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise  # elsewhere: no flock here; as with the library, correctness does not depend on it
+    st = os.fstat(fd)
+    if not st.st_nlink:
+        return "removed"
+    if stat.S_IMODE(st.st_mode) != _LOCK_MODE and st.st_uid == os.geteuid():
+        with suppress(OSError):
+            fs.chmod(fd, _LOCK_MODE)
+    return "ours"
 
 
 class HubCache:
