@@ -41,7 +41,7 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
     for n in range(300):
         (source / f"sub/{n}").write_bytes(os.urandom(3000))
     before = value(source)
-    for _ in range(6):
+    for _ in range(4):
         _killed(source, target, dice.randrange(1, 40))
         assert value(source) == before
         assert leftovers(str(target / "incoming")) in (((KEY, HEADER),), ((KEY, {}),), ())

@@ -57,7 +57,7 @@ FAULTS = ("before", "after", "EIO", "ENOSPC", "ENOSPC+", "EACCES", "EROFS+", "EX
 
 @pytest.mark.parametrize(
     ("fault", "step"),
-    [("before", 1), ("EIO", 5), ("ENOSPC+", 7), *(pytest.param(f, 1, marks=pytest.mark.sweep) for f in FAULTS[1:])],
+    [("before", 4), ("EIO", 9), ("ENOSPC+", 9), *(pytest.param(f, 1, marks=pytest.mark.sweep) for f in FAULTS)],
 )
 def test_every_call(
     fault: str, step: int, tiny: tuple[Path, Where], drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
