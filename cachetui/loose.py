@@ -290,7 +290,7 @@ def _sorted_out(tally: walk.Tally, prefix: str) -> tuple[list[Blob], list[Blob],
     overhead = tally.overhead
     records = f"{prefix}{RECORDS}/"
     for b in sorted(tally.files):
-        if b.path.startswith(records) and b.path.endswith(".incomplete"):
+        if b.path.startswith(records) and b.path.endswith((".incomplete", ".cachetui-part")):
             partial.append(b)
         elif b.nlink == 1 and (b.path.startswith(records) or b.path.rsplit("/", 1)[-1] in IGNORED):
             overhead += b.allocated

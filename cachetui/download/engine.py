@@ -18,7 +18,7 @@ from cachetui.download.client import Client
 from cachetui.download.errors import PullCancelled, PullError
 from cachetui.download.fetching import Changed, Fetch, NoRanges, Pace, Settings, Source, WrongSize
 from cachetui.download.layout import Layout
-from cachetui.download.partial import Partial
+from cachetui.download.partial import Partial, clear
 
 SMALL = 8 << 20
 """Up to this size a file comes in one piece and without a journal."""
@@ -175,6 +175,7 @@ class Engine:
         try:
             if self._layout.is_there(wanted.paths, wanted.etag, wanted.size):
                 self._layout.name(wanted.paths, wanted.etag)
+                clear(self._layout.fs, *self._layout.partial(wanted.paths, wanted.etag))
                 self._count(wanted.size, wanted.paths[0])
                 self._note(self.report.here, wanted)
             elif wanted.origin is not None and self._reuse(wanted, wanted.origin):

@@ -217,6 +217,12 @@ def _checked(line: bytes) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
+def clear(fs: Fs, folder: int, name: str) -> None:
+    """Remove what a killed run left beside content that is whole; the caller holds its lock. Raises OSError."""
+    for part in (name + JOURNAL, name + SUFFIX):
+        remove_tree(fs, folder, part, Meter())
+
+
 def peek(folder: str, name: str, size: int) -> int:
     """How many durable bytes an earlier run left of a content, without touching it; 0 where there are none."""
     from cachetui import walk
