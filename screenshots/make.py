@@ -68,7 +68,7 @@ PICTURES = (
     Picture(
         "verify",
         (120, 36),
-        (*_mark("meta-llama/", "google/gemma", "acme/half", "bartowski/"), "v", "ended", "J", "enter"),
+        (*_mark("meta-llama/", "google/gemma", "acme/half", "bartowski/"), "v", "ended", "clear", "J", "enter"),
         small=True,
     ),
     Picture("help", (120, 40), ("question_mark",)),
@@ -91,12 +91,15 @@ def _percent(job: Job) -> float:
 async def _do(main: Any, pilot: Pilot[None], key: str) -> None:
     """Press a key; `at:NAME` goes to a row, `mark:NAME` marks it.
 
-    `wait:SECONDS` waits, `until:20` until the first job is at 20 %, `ended` until no job runs.
+    `wait:SECONDS` waits, `until:20` until the first job is at 20 %, `ended` until no job runs,
+    `clear` takes what was told away.
     """
     verb, _, name = key.partition(":")
     if key == "ended":
         while main.cachetui.desk.active:
             await pilot.pause(0.1)
+    elif key == "clear":
+        main.app.clear_notifications()
     elif verb == "until":
         while all(_percent(job) < int(name) for job in main.cachetui.desk.jobs() if not job.state.ended):
             if not main.cachetui.desk.active:

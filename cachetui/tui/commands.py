@@ -192,7 +192,7 @@ class Back(Command):
 class MarkAll(Command):
     id, keys, section, does = "mark-all", ("asterisk", "ctrl+a"), CHOOSING, "marks:mark_all"
     title = "Mark everything that is shown"
-    help = "Mark everything that is shown (with a filter: everything that matches)."
+    help = "Mark everything that is shown (with a filter: everything that matches), but for copies in archives."
 
 
 class ClearMarks(Command):

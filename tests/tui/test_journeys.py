@@ -11,6 +11,7 @@ from tui_world import main_of, names, select, settle, toasts, until
 from cachetui.model import PINNED
 from cachetui.tui.app import CachetuiApp
 from cachetui.tui.screens.ask import AskScreen
+from cachetui.tui.screens.choice import ChoiceScreen
 from cachetui.tui.screens.plan import PlanScreen
 from cachetui.tui.screens.trash import TrashScreen
 from cachetui.tui.widgets.tick import Tick
@@ -191,7 +192,8 @@ async def test_marks_add_up_and_a_heading_marks_all_below(app: CachetuiApp) -> N
         items = [i for i in marked if i is not None and PINNED not in i.states]
         assert main.marked_frees == scan.ledger.frees(items)
         await pilot.press("asterisk")
-        assert len(main.marked) == len(names(main)) > in_hub
+        assert len(main.marked) == len(names(main)) - 1 > in_hub
+        assert any("1 in archives are not marked" in t for t in toasts(pilot))
         await pilot.press("c")
         assert not main.marked
 
@@ -204,6 +206,8 @@ async def test_a_pinned_item_is_refused_among_many(app: CachetuiApp) -> None:
         await settle(pilot)
         await until(pilot, lambda: any(PINNED in i.states for i in main.shelf.scan.items if i.name == PHI))  # type: ignore[union-attr]
         await pilot.press("asterisk", "d")
+        await until(pilot, lambda: isinstance(app.screen, ChoiceScreen))
+        await pilot.press("l")
         await until(pilot, lambda: isinstance(app.screen, PlanScreen))
         assert isinstance(app.screen, PlanScreen)
         assert any(PHI in i.target for i in app.screen.plan.refused)

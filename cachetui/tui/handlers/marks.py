@@ -55,8 +55,12 @@ def below(rows: Rows, key: Key) -> list[Key]:
 
 
 def mark_all(main: MainScreen) -> None:
-    """Everything that is shown."""
-    main.marked.update(dict.fromkeys(k for k in main.models.rows.all_keys() if k[0] == ITEM))
+    """Everything that is shown, but for the copies in archives: they were put there to be kept."""
+    keys = [k for k in main.models.rows.all_keys() if k[0] == ITEM]
+    mine = [k for k in keys if not main.shelf.roots[k[1]].only_archive]
+    if left := len(keys) - len(mine):
+        main.tell(f"{left} in archives are not marked; Space on the archive's heading marks them.")
+    main.marked.update(dict.fromkeys(mine))
     changed(main)
 
 
