@@ -167,6 +167,8 @@ def _staged(run: _Run, item: TransferItem, part: Part, place: TrashPlace, by_han
 
 def _enter(run: _Run, item: TransferItem) -> None:
     """Note in the manifest that this machine has links to the entry, or make the entry of what was moved by hand."""
+    if not item.place:
+        return  # the link of a whole root: its entries are as they were
     entry = run.shelf.manifest.at(item.place)
     if entry is None:
         run.shelf.enter(_new_entry(run, item))

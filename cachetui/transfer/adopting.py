@@ -18,6 +18,7 @@ from cachetui.model import OFFLINE, Item, Root
 from cachetui.ollama_layout import MAX_MANIFEST
 from cachetui.plans.survey import reason
 from cachetui.store import Selection
+from cachetui.text import encode_target
 from cachetui.transfer import byhand, links
 from cachetui.transfer.adopt_run import execute
 from cachetui.transfer.model import AdoptPlan, Part, TransferItem
@@ -97,7 +98,15 @@ class _Taker:
         for item in self.scan.items:
             if OFFLINE in item.states and (chosen is None or item.key in chosen) and (made := self._moved(item)):
                 yield made
+        followed: set[str] = set()
+        if chosen is None:
+            for root in dict.fromkeys(e.root for e in self.manifest.entries if e.host == socket.gethostname()):
+                if made := self._moved_root(root):
+                    followed.add(root)
+                    yield made
         for entry in self._entries():
+            if entry.root in followed:
+                continue
             if chosen is None or self._is_chosen(entry, chosen):
                 yield from self._entry(entry)
 
@@ -113,6 +122,18 @@ class _Taker:
         if not parts:
             return None
         return TransferItem(Selection(item), item.id, item.root, self._place(item, parts[0]), tuple(parts))
+
+    def _moved_root(self, root: str) -> TransferItem | None:
+        """A whole root that is a link to where this archive was mounted before."""
+        if not os.path.islink(root) or os.path.exists(root):
+            return None
+        above, name = os.path.split(root)
+        text = posixpath.normpath(posixpath.join(above, os.readlink(root)))
+        rel = next((text[len(p) + 1 :] for p in self.former if text.startswith(f"{p}/")), "")
+        if not rel or not os.path.isdir(f"{self.directory}/{rel}"):
+            return None
+        item = Item(f"root:{encode_target(root)}", "dir", above, "root", root, name)
+        return TransferItem(Selection(item), item.id, above, "", (Part(f"{self.directory}/{rel}", name),))
 
     def _place(self, item: Item, part: Part) -> str:
         place = posixpath.relpath(part.source, self.directory)

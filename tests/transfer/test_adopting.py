@@ -125,3 +125,15 @@ def test_a_whole_cache_moved_by_hand_is_adopted(drive_world: World, where: Where
     assert files_of(world.home) and {k: v for k, v in loadable(world).items() if "snapshots" in k} == {
         k: v for k, v in before.items() if "snapshots" in k
     }
+    if os.geteuid() == 0:
+        loads = loadable(world)
+        elsewhere = world.drive.with_name("elsewhere")
+        move(world.drive, elsewhere)
+        try:
+            assert not hub.exists()
+            plan = world.plan_adopt(elsewhere)
+            assert [i.target for i in plan.items] == [f"root:{hub}"] and not plan.items[0].refused
+            assert world.do_adopt(elsewhere).ok
+            assert loadable(world) == loads
+        finally:
+            unmount(elsewhere)
