@@ -6,7 +6,6 @@ that a program loads from does not resolve. All three must be zero.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections import Counter
@@ -128,7 +127,8 @@ class Bench:
             "HF_HOME": str(home / ".cache/huggingface"),
             "OLLAMA_MODELS": str(home / ".ollama/models"),
             "OLLAMA_HOST": "127.0.0.1:9",
-            "CACHETUI_ONLY_BELOW": os.path.commonpath((self.tmp, self.drive)),
+            "CACHETUI_ONLY_BELOW": str(self.tmp),
+            "CACHETUI_AND_BELOW": str(self.drive),
         }
         drive = self.drive / f"d{self.number}"
         drive.mkdir()

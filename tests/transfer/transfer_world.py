@@ -76,8 +76,8 @@ class World(PlansWorld):
 @contextmanager
 def world_on(tmp_path: Path, home: Path, where: Where, size: str = "128m") -> Iterator[World]:
     """A built world with a drive of its own."""
-    env = {**where.env, "CACHETUI_ONLY_BELOW": str(tmp_path)}
     with second(tmp_path, size=size) as drive:
+        env = {**where.env, "CACHETUI_ONLY_BELOW": str(tmp_path), "CACHETUI_AND_BELOW": str(drive)}
         made = World(home, replace(where, env=env), drive)
         made.build()
         yield made
