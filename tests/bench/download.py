@@ -29,8 +29,8 @@ CASES = (
     ("one big file, no limit", 0.0, [1_000_000_000], 5),
     ("four files, no limit", 0.0, [300_000_000] * 4, 20),
     ("1,200 small files, no limit", 0.0, [], 1200),
-    ("one big file, 10 MB/s a connection", 10e6, [200_000_000], 5),
-    ("two files, 10 MB/s a connection", 10e6, [100_000_000] * 2, 5),
+    ("one big file, 10 MB/s a connection", 10e6, [100_000_000], 5),
+    ("two files, 10 MB/s a connection", 10e6, [50_000_000] * 2, 5),
 )
 
 
