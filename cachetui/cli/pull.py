@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cachetui.download.planning import PullPlan, Request
     from cachetui.jobs.model import Ended
 
+_MOST_NAMED = 12
 _ROLES = ("weights", "tokenizer", "config", "other")
 _MOST_FILES = 40
 
@@ -152,11 +153,7 @@ def plan_lines(plan: PullPlan, binary: bool) -> list[str]:
         files = [f for f in plan.files if f.role == role]
         if files:
             lines.append(f"  {role:<10} {size(sum(f.size for f in files)):>10}   {_names(files)}")
-    for word, action in (("linked", "link"), ("linked", "shared"), ("copied", "copy")):
-        for f in plan.files:
-            if f.action == action and f.origin is not None:
-                what = f.origin.path if action != "shared" else "the shared store of this cache"
-                lines.append(f"  {safe(f.path)}: {word} from {safe(what)} {safe(f.origin.holder)}".rstrip())
+    lines += _reused(plan)
     lines += [f"  ! {safe(f.path)} takes the place of {safe(f.replaces)}" for f in plan.files if f.replaces]
     if plan.left_out:
         reasons: dict[str, list[int]] = {}
@@ -174,6 +171,18 @@ def plan_lines(plan: PullPlan, binary: bool) -> list[str]:
     for r in plan.refused:
         lines.append(f"Refused: {safe(r.message)}" + (f"\n  {safe(r.advice)}" if r.advice else ""))
     return lines
+
+
+def _reused(plan: PullPlan) -> list[str]:
+    """What is not fetched, for it lies on this machine: the first few files by name."""
+    lines = []
+    for f in plan.files:
+        if f.origin is not None:
+            what = f.origin.path if f.action != "shared" else "the shared store of this cache"
+            how = "copied" if f.action == "copy" else "linked"
+            lines.append(f"  {safe(f.path)}: {how} from {safe(what)} {safe(f.origin.holder)}".rstrip())
+    more = [f"  and {len(lines) - _MOST_NAMED} more from this machine"] if len(lines) > _MOST_NAMED else []
+    return lines[:_MOST_NAMED] + more
 
 
 def _names(files: Sequence[Any]) -> str:
