@@ -13,6 +13,9 @@ PHASES = {
     "swap": "linking",
     "free": "freeing",
     "verify": "reading",
+    "list": "listing",
+    "download": "downloading",
+    "pull": "pulling",
 }
 
 
