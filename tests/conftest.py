@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from cachetui import archives
 from cachetui.config import Where
 
 _CLEARED = (
@@ -35,9 +34,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("STATE", ".local/state"),
     ):
         monkeypatch.setenv(f"XDG_{name}_HOME", str(path / folder))
-    # Archives on this machine's other drives are none of a test's: only its own mounts are looked at.
-    near_top = archives._near_top
-    monkeypatch.setattr(archives, "_near_top", lambda p: near_top(p) if p.startswith(f"{tmp_path}/") else iter(()))
+    # Archives on this machine's other drives are none of a test's, nor of the processes it starts.
+    monkeypatch.setenv("CACHETUI_ONLY_BELOW", str(tmp_path))
     # No server of this machine may be asked either.
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:9")
     monkeypatch.chdir(path)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,9 @@ except ImportError:  # Windows: nothing is deleted there
 
 _NAME = "lock"
 _LENGTH = 256
+_PAUSE = 0.05
+PATIENCE = 3.0
+"""Seconds to wait for a holder: recovery, a reserve or a deletion takes less, and hours of copying may hang on it."""
 _OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -27,10 +31,10 @@ class HeldError(Exception):
 
 @contextmanager
 def exclusive(fs: Fs, folder: int) -> Iterator[None]:
-    """Hold the lock of an open trash folder. Raises HeldError, OSError."""
+    """Hold the lock of an open trash folder, waiting PATIENCE for it. Raises HeldError, OSError."""
     fd = _open(fs, folder)
     try:
-        _acquire(fd)
+        _wait(fd)
         _write_holder(fs, fd)
         yield
     finally:
@@ -62,6 +66,17 @@ def _open(fs: Fs, folder: int) -> int:
             return fs.create(folder, _NAME)
         except FileExistsError:
             return os.open(_NAME, _OPEN, dir_fd=folder)
+
+
+def _wait(fd: int) -> None:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return _acquire(fd)
+        except HeldError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _acquire(fd: int) -> None:
