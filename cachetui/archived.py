@@ -196,11 +196,13 @@ class _Marker:
     def _original(self, manifest: Manifest, entry: Entry) -> str | None:
         """What a backup is a backup of, in words; None for what is none of this machine's."""
         there = os.path.join(entry.root, entry.origin)
-        if entry.linked or manifest.id not in self.registry or afar.is_silent(there):
+        if manifest.id not in self.registry or afar.is_silent(there):
             return None
         if os.path.lexists(there) and not os.path.islink(there):
             return f"{entry.target} in {entry.root}"
-        return f"{entry.target} in {entry.root}, which is not there any more" if entry.kept else None
+        return (
+            f"{entry.target} in {entry.root}, which is not there any more" if entry.kept and not entry.linked else None
+        )
 
 
 def _without_ours(item: Item) -> Item:

@@ -37,6 +37,7 @@ _WHOLE = "only a whole item can be archived: all its revisions go along, for the
 _MADE_AGAIN = "it is fetched or made again when needed: delete it instead"
 _CACHES = frozenset(("xet", "assets", "modules", "accelerate"))
 """Folders of HF_HOME that programs fill by themselves."""
+_SHOWN = 3
 _NOT_ITEMS = frozenset(("orphan", "partial", "unknown"))
 
 
@@ -120,7 +121,11 @@ class _Planner:
             return replace(made, refused=removal.refused, stays=removal.stays)
         archived = item.store == OLLAMA and (item.root, item.path) in swaps.archived_tags(self._manifest)
         if archived and (removal is None or not removal.steps):
-            return replace(made, refused="it is archived already")
+            away = any(os.path.islink(f"{item.root}/{b.path}") for b in item.links)
+            if away or removal is None or not removal.stays:
+                return replace(made, refused="it is archived already")
+        if removal is not None and (why := _all_stays(removal, planned)):
+            return replace(made, refused=why, stays=removal.stays)
         try:
             found = self._parts(item)
         except OSError as e:
@@ -264,6 +269,19 @@ def _refusal(scan: Scan, selection: Selection) -> str:
     if not root.complete:
         return "its folder was not read to the end: scan again"
     return ""
+
+
+def _all_stays(removal: PlannedItem, planned: Mapping[tuple[str, str], PlannedItem]) -> str:
+    """Why archiving an Ollama tag would set no link and free nothing; empty where it does, or for other stores."""
+    item = removal.selection.item
+    if item.store != OLLAMA or not removal.stays:
+        return ""
+    going = {s.path for p in planned.values() if p.selection.item.root == item.root for s in p.steps}
+    if any(b.path in going for b in item.links):
+        return ""
+    holders = list(dict.fromkeys(h for s in removal.stays for h in s.holders))
+    shown = ", ".join(holders[:_SHOWN]) + (f" and {len(holders) - _SHOWN} more" if len(holders) > _SHOWN else "")
+    return f"every layer is needed by {shown}: archive them together, or --keep for a backup"
 
 
 def _has_own_blobs(item: Item) -> bool:

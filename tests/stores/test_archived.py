@@ -22,6 +22,7 @@ from cachetui.cli.data import totals
 from cachetui.config import Where
 from cachetui.demo.builders import gguf_bytes, write
 from cachetui.filters import compile_filter
+from cachetui.fs import DISK
 from cachetui.ledger import Scan
 from cachetui.model import FOREIGN, Item
 from cachetui.scan import find_roots, rescan, scan
@@ -169,6 +170,16 @@ def test_a_backup_says_of_what(world: World) -> None:
     assert found(now, "hf:acme/one").states == ("ok",)
 
 
+def test_a_copy_that_nothing_here_links_to_is_a_backup_of_what_is_still_here(world: World) -> None:
+    assert world.do_archive("ollama:llama3.2:3b", keep=True).ok
+    manifest = archives.read(str(world.archive))
+    assert manifest is not None
+    entries = tuple(replace(e, linked=True, kept=False) for e in manifest.entries)
+    archives.write(DISK, str(world.archive), replace(manifest, entries=entries))
+    (copy,) = [i for i in world.scan().items if i.root.startswith(str(world.archive))]
+    assert copy.states == ("ok",) and extra(copy, "backup of") == f"ollama:llama3.2:3b in {world.ollama.path}"
+
+
 def test_a_cache_that_is_read_from_its_archive_is_not_foreign(archived: World) -> None:
     env = {**archived.where.env, "HF_HOME": str(archived.archive)}
     env.pop("HF_HUB_CACHE", None)
@@ -179,7 +190,6 @@ def test_a_cache_that_is_read_from_its_archive_is_not_foreign(archived: World) -
 
 
 def test_unfinished_copies_are_named_and_running_ones_are_not(archived: World) -> None:
-    from cachetui.fs import DISK
     from cachetui.transfer import staging
 
     incoming = archived.archive / archives.INCOMING

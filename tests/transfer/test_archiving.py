@@ -101,6 +101,26 @@ def test_the_archives_ollama_folder_is_a_clean_store(drive_world: World) -> None
     assert len(list((world.archive / "ollama/blobs").iterdir())) == 5
 
 
+def test_a_tag_whose_layers_all_stay_is_refused_alone_and_archived_together(drive_world: World) -> None:
+    world = drive_world
+    layers = {"model": content("weights"), "license": b"l"}
+    world.ollama.model("llama3.2:twin", layers)
+    twins = ("ollama:llama3.2:latest", "ollama:llama3.2:twin")
+    plan = world.plan_archive(twins[0])
+    assert not plan.accepted
+    assert plan.items[0].refused.startswith("every layer is needed by ollama:llama3.2:")
+    assert plan.items[0].refused.endswith(": archive them together, or --keep for a backup")
+    assert twins[1] in plan.items[0].refused
+    assert not archiving.execute(plan, accept=ALL).ok and not world.archive.exists()
+    backup = world.plan_archive(twins[0], keep=True)
+    assert backup.accepted and archiving.execute(backup, accept=ALL).ok
+    together = world.plan_archive(*twins)
+    assert len(together.accepted) == 2 and together.frees > 0
+    outcome = archiving.execute(together, accept=ALL)
+    assert outcome.ok and outcome.freed == together.frees
+    assert any(p.is_symlink() for p in (world.ollama.path / "blobs").iterdir())
+
+
 def test_a_payload_that_others_need_stays(drive_world: World) -> None:
     world = drive_world
     plan = world.plan_archive("hf:acme/left")
