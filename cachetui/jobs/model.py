@@ -43,6 +43,8 @@ class Spec:
     """Mount points that are written a lot: one job each at a time."""
     resumable: bool = False
     """True when doing it again goes on where it stopped."""
+    writes: tuple[str, ...] = ()
+    """Absolute paths that are written a lot: a drive may be mounted there only after the job was asked for."""
 
     def to_json(self) -> Json:
         """As a JSON object."""
@@ -53,16 +55,17 @@ class Spec:
             "request": dict(self.request),
             "drives": list(self.drives),
             "resumable": self.resumable,
+            "writes": list(self.writes),
         }
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Spec:
         """The inverse of `to_json`. Raises KeyError, TypeError or ValueError for what is none."""
         texts = [body[key] for key in ("id", "kind", "title")]
-        request, drives = body["request"], body["drives"]
-        if not all(isinstance(t, str) for t in (*texts, *drives)) or not isinstance(request, dict):
+        request, drives, writes = body["request"], body["drives"], body.get("writes", ())
+        if not all(isinstance(t, str) for t in (*texts, *drives, *writes)) or not isinstance(request, dict):
             raise TypeError("not a job")
-        return cls(texts[0], texts[1], texts[2], request, tuple(drives), bool(body["resumable"]))
+        return cls(texts[0], texts[1], texts[2], request, tuple(drives), bool(body["resumable"]), tuple(writes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from cachetui.fs import DISK, Fs
-from cachetui.jobs import unfinished
+from cachetui.jobs import ground, unfinished
 from cachetui.jobs.model import Ended, Job, JobState, Progress, Spec
 from cachetui.jobs.runner import DEFAULT, Run, Settings
 
@@ -32,6 +32,13 @@ class _Entry:
     """Paused before it began."""
     goes_on: bool = False
     """Begun by an earlier run."""
+    drives: frozenset[str] = frozenset()
+    """What it took when it started."""
+
+
+def _drives(spec: Spec) -> frozenset[str]:
+    """What of the machine's drives a job writes, as they are mounted now."""
+    return frozenset(spec.drives) | ground.of(spec.writes)
 
 
 class Queue:
@@ -147,6 +154,7 @@ class Queue:
             return
         for entry in self._entries.values():
             if entry.run is None and entry.job.state is JobState.QUEUED and self._may_start(entry.job.spec):
+                entry.drives = _drives(entry.job.spec)
                 entry.run = Run(entry.job.spec, partial(self._moved, entry), entry.cancel, settings=self._settings)
                 self._change(entry, state=JobState.RUNNING, started=time.time())
                 # The worker dies with the thread that started it, so that thread is the one that waits.
@@ -155,10 +163,12 @@ class Queue:
                 thread.start()
 
     def _may_start(self, spec: Spec) -> bool:
-        running = [e.job.spec for e in self._entries.values() if e.run is not None and not e.job.state.ended]
-        of_kind = sum(s.kind == spec.kind for s in running)
-        busy = {drive for s in running for drive in s.drives}
-        return of_kind < self._limits.get(spec.kind, 1) and busy.isdisjoint(spec.drives)
+        running = [e for e in self._entries.values() if e.run is not None and not e.job.state.ended]
+        if sum(e.job.spec.kind == spec.kind for e in running) >= self._limits.get(spec.kind, 1):
+            return False
+        wanted = _drives(spec)
+        # Also as it is now: a drive may have come where a running job writes, or gone from there.
+        return all(wanted.isdisjoint(e.drives | _drives(e.job.spec)) for e in running)
 
     def _wait(self, entry: _Entry, run: Run) -> None:
         ended = run.wait()

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from cachetui import filesystem
 from cachetui.config import Config, Where
-from cachetui.jobs import environment
+from cachetui.jobs import environment, ground
 from cachetui.jobs.model import Json, Spec
 
 Target = tuple[str, str]
@@ -148,11 +146,5 @@ def _names(targets: Sequence[Target]) -> str:
 def _spec(kind: str, title: str, request: Json, written: Sequence[str], *, resumable: bool) -> Spec:
     telling = {key: value for key, value in request.items() if key not in _PLAIN}
     key = hashlib.sha256(json.dumps([kind, telling], sort_keys=True).encode("ascii")).hexdigest()[:16]
-    drives = tuple(dict.fromkeys(drive_of(path) for path in written))
-    return Spec(f"{kind}-{key}", kind, title, request, drives, resumable)
-
-
-def drive_of(path: str) -> str:
-    """The mount point that a path, which need not exist yet, is on."""
-    found = filesystem.mount_of(os.path.realpath(path))
-    return found.point if found is not None else os.sep
+    drives = tuple(dict.fromkeys(ground.drive_of(path) for path in written))
+    return Spec(f"{kind}-{key}", kind, title, request, drives, resumable, tuple(dict.fromkeys(written)))

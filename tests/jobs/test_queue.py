@@ -8,16 +8,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jobs_world import SETTINGS, WORKER
 from processes import alive, stopped, wait_for
+from second import mounted, unmount
 
 from cachetui import paths
+from cachetui.config import Where
 from cachetui.fs import Fs
-from cachetui.jobs import unfinished
+from cachetui.jobs import requests, unfinished
 from cachetui.jobs.model import Job, JobState, Spec
 from cachetui.jobs.queue import Queue
 
@@ -98,6 +101,31 @@ def test_two_of_a_kind_but_one_writer_on_a_drive(jobs: Queue, tmp_path: Path) ->
     go.touch()
     for name in "abcdef":
         until(jobs, name, JobState.DONE)
+
+
+def test_one_writer_on_a_drive_however_its_path_is_spelled(jobs: Queue, tmp_path: Path) -> None:
+    go, drive, twin = tmp_path / "go", tmp_path / "drive", tmp_path / "twin"
+    drive.mkdir()
+    (tmp_path / "link").symlink_to(drive)
+
+    def ask(id_: str, to: Path) -> None:
+        made = requests.archive(Where({}, str(tmp_path), str(tmp_path)), (), str(to))
+        jobs.submit(replace(made, id=id_, kind="pair", request={"until": str(go)}, resumable=False))
+
+    ask("before", drive / "not/there/yet")
+    until(jobs, "before", JobState.RUNNING)
+    with mounted(drive):  # it came while the first one was about to write there
+        ask("after", tmp_path / "link/models")
+        twin.mkdir()
+        subprocess.run(["mount", "--bind", drive, twin], check=True)
+        try:
+            ask("twice", twin / "models")
+            assert [state(jobs, n) for n in ("after", "twice")] == [JobState.QUEUED] * 2
+            go.touch()
+            for name in ("before", "after", "twice"):
+                until(jobs, name, JobState.DONE)
+        finally:
+            unmount(twin)
 
 
 def test_cancel_what_waits_and_what_runs(jobs: Queue, tmp_path: Path) -> None:
