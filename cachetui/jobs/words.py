@@ -12,6 +12,7 @@ PHASES = {
     "check": "reading back",
     "swap": "linking",
     "free": "freeing",
+    "wait": "waiting",
     "verify": "reading",
     "list": "listing",
     "download": "downloading",

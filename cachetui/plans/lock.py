@@ -7,8 +7,10 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from cachetui.fs import Fs
 
@@ -21,7 +23,9 @@ _NAME = "lock"
 _LENGTH = 256
 _PAUSE = 0.05
 PATIENCE = 3.0
-"""Seconds to wait for a holder: recovery, a reserve or a deletion takes less, and hours of copying may hang on it."""
+"""Seconds to wait for a holder: recovery, a reserve or a small deletion takes less."""
+LONG = 60.0
+"""The same where hours of copying may hang on it."""
 _OPEN = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -29,9 +33,31 @@ class HeldError(Exception):
     """Another live instance works on this trash folder; the message names it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    seconds: float
+    tell: Callable[[str], None]
+
+
+_MANNER: ContextVar[_Manner | None] = ContextVar("manner", default=None)
+
+
+@contextmanager
+def patience(seconds: float, tell: Callable[[str], None] = lambda why: None) -> Iterator[None]:
+    """Within this, whoever takes a lock waits so long for its holder.
+
+    `tell` is called while it waits, with the reason in words; what it raises ends the waiting.
+    """
+    token = _MANNER.set(_Manner(seconds, tell))
+    try:
+        yield
+    finally:
+        _MANNER.reset(token)
+
+
 @contextmanager
 def exclusive(fs: Fs, folder: int) -> Iterator[None]:
-    """Hold the lock of an open trash folder, waiting PATIENCE for it. Raises HeldError, OSError."""
+    """Hold the lock of an open trash folder, waiting PATIENCE (or `patience`) for it. Raises HeldError, OSError."""
     fd = _open(fs, folder)
     try:
         _wait(fd)
@@ -69,13 +95,16 @@ def _open(fs: Fs, folder: int) -> int:
 
 
 def _wait(fd: int) -> None:
-    until = time.monotonic() + PATIENCE
+    manner = _MANNER.get()
+    until = time.monotonic() + (PATIENCE if manner is None else manner.seconds)
     while True:
         try:
             return _acquire(fd)
-        except HeldError:
+        except HeldError as e:
             if time.monotonic() >= until:
                 raise
+            if manner is not None:
+                manner.tell(str(e))
         time.sleep(_PAUSE)
 
 

@@ -20,9 +20,9 @@ from cachetui.plans.survey import reason
 from cachetui.plans.vault import INCOMING, open_vault
 from cachetui.store import Selection
 from cachetui.text import safe
-from cachetui.transfer import byhand, staging
-from cachetui.transfer.archive_run import NotDoneError, Totals, failures, held_back
-from cachetui.transfer.copying import CopyError, CopyProgress, copy, never
+from cachetui.transfer import byhand, staging, waiting
+from cachetui.transfer.archive_run import CANCELLED, NotDoneError, Totals, failures, held_back
+from cachetui.transfer.copying import CancelledError, CopyError, CopyProgress, copy, never
 from cachetui.transfer.model import Part, TransferItem, TransferPlan
 from cachetui.transfer.parts import hash_file, open_file, open_source, survey_part
 from cachetui.transfer.pieces import Kind, survey
@@ -62,6 +62,8 @@ def execute(
                 shelf.remember()
                 _all(run, results)
                 operation = run.operation
+    except CancelledError:
+        why = CANCELLED
     except HeldError as e:
         why = str(e)
     except ManifestError as e:
@@ -88,7 +90,8 @@ def _all(run: _Run, results: list[Result | None]) -> None:
     if planned:
         chosen = {place.root: place for _, place in planned.values()}
         plan = Plan("relink", tuple(p for p, _ in planned.values()), tuple(chosen.values()), permanent=True)
-        outcome = executor.execute(plan, accept=frozenset((PERMANENT,)), fs=run.fs)
+        with waiting.long(run.totals.progress, run.totals.total, run.cancelled):
+            outcome = executor.execute(plan, accept=frozenset((PERMANENT,)), fs=run.fs)
         run.operation = outcome.operation
         for n, result in zip(planned, outcome.results, strict=True):
             item = run.plan.items[n]

@@ -20,7 +20,7 @@ from cachetui.plans.model import NO_UNDO, PERMANENT, Outcome, Result
 from cachetui.plans.survey import reason
 from cachetui.scan import scan_roots
 from cachetui.text import safe
-from cachetui.transfer import staging, swaps
+from cachetui.transfer import staging, swaps, waiting
 from cachetui.transfer.copying import CancelledError, CopiedFile, CopyError, CopyProgress, changed, copy, never
 from cachetui.transfer.model import Part, TransferItem, TransferPlan
 from cachetui.transfer.parts import DifferentError, compare, survey_part
@@ -28,7 +28,7 @@ from cachetui.transfer.pieces import Piece
 from cachetui.transfer.shelf import Shelf, open_shelf
 
 _CONFIRM = "needs a confirmation of its own: "
-_CANCELLED = "cancelled: what was copied is kept, and the same command goes on with it"
+CANCELLED = "cancelled: what was copied is kept, and the same command goes on with it"
 _STAYS = "the copy stays in the archive; run the same command again to finish"
 
 
@@ -130,7 +130,7 @@ def failures(item: TransferItem, cancelled: Callable[[], bool]) -> Iterator[list
         yield failed
         return
     except CancelledError:
-        why = _CANCELLED
+        why = CANCELLED
     except CopyError as e:
         why = str(e)
     except (NotDoneError, LookupError, HeldError) as e:
@@ -231,7 +231,8 @@ def _exchanged(run: _Run, item: TransferItem, surveyed: Sequence[Sequence[Piece]
     shelf.present()
     result = Result(item.target, item.root, True, "")
     if plan is not None:
-        outcome = executor.execute(plan, accept=run.accept | {PERMANENT, NO_UNDO}, fs=run.fs)
+        with waiting.long(run.totals.progress, run.totals.total, run.cancelled):
+            outcome = executor.execute(plan, accept=run.accept | {PERMANENT, NO_UNDO}, fs=run.fs)
         result = outcome.results[0]
         if not result.done:
             return Result(item.target, item.root, False, f"{result.message}; {_STAYS}")

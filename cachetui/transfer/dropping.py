@@ -6,10 +6,14 @@ import os
 
 from cachetui.archives import MANIFEST, ManifestError
 from cachetui.fs import DISK, Fs
+from cachetui.plans import lock
 from cachetui.plans.lock import HeldError
 from cachetui.plans.model import Outcome, Plan
 from cachetui.plans.survey import reason
 from cachetui.transfer.shelf import open_shelf
+
+_PATIENCE = 10.0
+"""Seconds; whoever copies into the archive may hold it for hours."""
 
 
 def drop_deleted(plan: Plan, outcome: Outcome, fs: Fs = DISK) -> tuple[str, ...]:
@@ -28,7 +32,7 @@ def drop_deleted(plan: Plan, outcome: Outcome, fs: Fs = DISK) -> tuple[str, ...]
     troubles = []
     for directory, places in gone.items():
         try:
-            with open_shelf(fs, directory) as shelf:
+            with lock.patience(_PATIENCE), open_shelf(fs, directory) as shelf:
                 for place in places:
                     if shelf.manifest.at(place) is not None:
                         shelf.drop(place)

@@ -18,7 +18,7 @@ from cachetui.plans.model import NO_UNDO, PERMANENT, Outcome, Result
 from cachetui.plans.moves import remove_empty
 from cachetui.plans.survey import reason
 from cachetui.text import encode_target, safe
-from cachetui.transfer import faults, staging
+from cachetui.transfer import faults, staging, waiting
 from cachetui.transfer.copying import CancelledError, Copied, CopyError, CopyProgress, changed, copy, never
 from cachetui.transfer.parts import DifferentError, compare
 from cachetui.transfer.pieces import Piece, survey
@@ -104,7 +104,8 @@ def _move(
     if not os.path.isdir(plan.place):
         raise faults.gone(plan.place)
     allowed = accept | {PERMANENT, NO_UNDO}
-    outcome = executor.execute(exchange, accept=allowed, fs=fs, progress=_Freeing(progress, plan.bytes))
+    with waiting.long(progress, plan.bytes, cancelled):
+        outcome = executor.execute(exchange, accept=allowed, fs=fs, progress=_Freeing(progress, plan.bytes))
     result = outcome.results[0]
     if not result.done:
         raise LookupError(f"{result.message}; {_AGAIN.format(safe(plan.place))}")

@@ -20,7 +20,7 @@ from cachetui.plans.survey import reason
 from cachetui.plans.vault import INCOMING, open_vault
 from cachetui.store import Selection
 from cachetui.text import safe
-from cachetui.transfer import links, staging
+from cachetui.transfer import links, staging, waiting
 from cachetui.transfer.archive_run import NotDoneError, Totals, failures, held_back, look_again
 from cachetui.transfer.copying import CopiedFile, CopyProgress, changed, copy, never
 from cachetui.transfer.links import Link
@@ -31,6 +31,7 @@ from cachetui.transfer.shelf import Shelf, open_shelf
 from cachetui.transfer.staging import Staging
 from cachetui.units import size
 
+_KEPT = "what was copied is kept: run the same command again to finish"
 _REWRITTEN = frozenset(("refs", "trees", ".no_exist"))
 """Folders of a hub repo whose files programs rewrite, also through the link."""
 
@@ -85,7 +86,10 @@ def _restored(
     place = places.choose(root)
     if not place.path:
         raise NotDoneError(place.note)
-    with open_vault(run.fs, place.path, create=True):
+    with (
+        waiting.long(run.totals.progress, run.totals.total, run.cancelled),
+        open_vault(run.fs, place.path, create=True),
+    ):
         pass  # the trash folder is there now, and so can be staged in
     incoming = os.path.join(place.path, INCOMING)
     _tidy(run.fs, incoming)
@@ -110,7 +114,7 @@ def _restored(
         raise NotDoneError(f"{safe(different[0])} changed while it was copied, so nothing was exchanged")
     result = _exchange(run, item, place, staged)
     if not result.done:
-        return result
+        return replace(result, message=f"{result.message}; {_KEPT}")
     for part in item.parts:
         with suppress(OSError, HeldError), _opened(run.fs, incoming, item, part) as stage:
             stage.discard()
@@ -170,7 +174,8 @@ def _exchange(run: _Run, item: TransferItem, place: TrashPlace, staged: dict[str
         raise NotDoneError(f"{safe(other)} is no link any more: look again")
     planned = PlannedItem(Selection(now), item.target, steps, cautions=(Caution(PERMANENT, "the link goes"),))
     plan = Plan("restore", (planned,), (place,), permanent=True)
-    outcome = executor.execute(plan, accept=frozenset((PERMANENT,)), fs=run.fs)
+    with waiting.long(run.totals.progress, run.totals.total, run.cancelled):
+        outcome = executor.execute(plan, accept=frozenset((PERMANENT,)), fs=run.fs)
     run.operations += [outcome.operation] if outcome.operation else []
     return outcome.results[0]
 
@@ -197,7 +202,8 @@ def _cleared(
             shelf.drop(entry.path)
             needed = frozenset(f.path for e in shelf.manifest.entries for f in e.files)
         directory = shelf.directory if shelf is not None else ""
-        freed = _remove(run.fs, item, directory, list(found.values()), entry, needed)
+        with waiting.long(run.totals.progress, run.totals.total):
+            freed = _remove(run.fs, item, directory, list(found.values()), entry, needed)
         return f"{size(freed)} freed in the archive", freed
     except (OSError, NotDoneError, HeldError) as e:
         why = reason(e) if isinstance(e, OSError) else str(e)
