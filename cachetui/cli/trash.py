@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cachetui import units
-from cachetui.cli import common
+from cachetui.cli import choose, common
 from cachetui.cli.common import Failed
 from cachetui.cli.help import CONTEXT, VerbGroup
 from cachetui.config import Where
@@ -290,12 +290,14 @@ def restore(
 @trash.command(context_settings=dict(CONTEXT))
 @click.argument("operations", nargs=-1, metavar="[ID]...")
 @click.option("--older-than", metavar="AGE", help="Only what was deleted longer ago, e.g. 30d or 6mo.")
+@choose.include_option(("offline",), "empty")
 @common.where_options
 @common.changing_options
 @common.json_option
 def empty(
     operations: tuple[str, ...],
     older_than: str | None,
+    include: tuple[str, ...],
     cache_dir: tuple[str, ...],
     search: tuple[str, ...],
     dry_run: bool,
@@ -322,14 +324,33 @@ def empty(
     if not entries:
         common.say("Nothing to empty.")
         return _finish("empty", (), None if dry_run else (), as_json)
-    from cachetui.plans.trash import empty as run
+    return _empty(tuple(dict.fromkeys(entries)), include, (dry_run, yes, as_json))
 
-    chosen = tuple(dict.fromkeys(entries))
+
+def _empty(entries: Sequence[TrashEntry], include: Sequence[str], how: tuple[bool, bool, bool]) -> int:
+    """Free them; those whose only other copy is on a drive that is away only with a confirmation of its own."""
+    from cachetui.transfer.emptying import OFFLINE, offline
+    from cachetui.transfer.emptying import empty as run
+
+    dry_run, yes, as_json = how
+    chosen = list(entries)
+    for entry, why in offline(entries).items():
+        common.say(f"! {safe(why)} [{OFFLINE}]")
+        agreed = OFFLINE in include or dry_run
+        if not agreed and not yes:
+            agreed = common.must_agree(f"{safe(entry.id)}: empty all the same?", yes=False, as_json=as_json)
+        if not agreed:
+            common.say(f"{safe(entry.id)} stays; --include {OFFLINE} empties it all the same")
+            chosen.remove(entry)
+    if not chosen:
+        _finish("empty", (), (), as_json)
+        return 1
     frees = units.size(sum(e.frees for e in chosen))
-    return _act(
+    code = _act(
         "empty",
         chosen,
         lambda progress: [run(chosen, progress=progress)],
-        (dry_run, yes, as_json),
+        how,
         question=f"Gone for good, frees {frees}. Empty?",
     )
+    return code or int(len(chosen) < len(entries))

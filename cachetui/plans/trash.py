@@ -17,7 +17,7 @@ from cachetui.plans.deletion import StuckError
 from cachetui.plans.lock import HeldError
 from cachetui.plans.model import Outcome, Progress, Result, TrashEntry
 from cachetui.plans.moves import Meter, Place, empty_slot, remove_tree
-from cachetui.plans.record import Intent, Record, State
+from cachetui.plans.record import Intent, Move, Record, State
 from cachetui.plans.restoration import Restoration
 from cachetui.plans.survey import reason
 from cachetui.plans.vault import ENTRIES, Vault, open_vault, peek
@@ -76,6 +76,15 @@ def root_of(trash: str, intent: Intent) -> str:
     """The root an entry is about: as seen from the trash, so that a drive may be mounted elsewhere than before."""
     near = os.path.normpath(os.path.join(trash, intent.relative))
     return near if os.path.isdir(near) else intent.root
+
+
+def moves_of(entry: TrashEntry) -> tuple[str, tuple[Move, ...]]:
+    """The folder that the names of an entry are relative to, and its renames; none where it is not there any more."""
+    for name, record, _ in peek(entry.trash):
+        intent = record.intent
+        if name == os.path.basename(entry.path) and intent is not None and intent.operation == entry.id:
+            return root_of(entry.trash, intent), intent.moves_of(record.present)
+    return entry.root, ()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 
 from cachetui.archives import MANIFEST, ManifestError
 from cachetui.fs import DISK, Fs
@@ -19,7 +20,7 @@ _PATIENCE = 10.0
 def drop_deleted(plan: Plan, outcome: Outcome, fs: Fs = DISK) -> tuple[str, ...]:
     """Take what this permanent deletion removed out of the manifests of the archives it lay in.
 
-    What lies in the trash keeps its entry, for undo. Returns what could not be noted, in words; never raises.
+    What lies in the trash keeps its entry, for undo; emptying.py takes that out. Returns as `drop`.
     """
     done = {(r.root, r.target) for r in outcome.results if r.done} if plan.permanent else set()
     gone: dict[str, list[str]] = {}
@@ -29,6 +30,14 @@ def drop_deleted(plan: Plan, outcome: Outcome, fs: Fs = DISK) -> tuple[str, ...]
         whole = (item.root, planned.target) in done and planned.selection.is_whole
         if whole and os.path.lexists(os.path.join(directory, MANIFEST)):
             gone.setdefault(directory, []).append(f"{part}/{item.path}")
+    return drop(gone, fs)
+
+
+def drop(gone: Mapping[str, Sequence[str]], fs: Fs = DISK) -> tuple[str, ...]:
+    """Take the entries at these places (relative to the folder of their archive) out of its manifest.
+
+    Returns what could not be noted, in words; never raises.
+    """
     troubles = []
     for directory, places in gone.items():
         try:

@@ -129,6 +129,17 @@ def test_the_original_in_the_trash_comes_back_with_undo(world: World, run: Run, 
     assert content(world.hub.path) == before
 
 
+def test_a_kept_original_whose_copy_is_away_is_emptied_only_when_told(world: World, run: Run, archive: Path) -> None:
+    run("archive", PLAIN, "--to", str(archive), "--keep-original", "-y")
+    archive.rename(archive.with_name("away"))
+    answer = run("trash", "empty", "-y", code=1)
+    assert "is not there now" in answer.err and "--include offline" in answer.err
+    assert len(run("trash", "--json").data["entries"]) == 1
+    assert "is not there now" in run("trash", "empty", "--dry-run").err
+    run("trash", "empty", "-y", "--include", "offline")
+    assert run("trash", "--json").data["entries"] == []
+
+
 def test_where_to_may_stand_in_the_configuration(world: World, run: Run, archive: Path, home: Path) -> None:
     assert "say where to" in run("archive", PLAIN, "-y", code=2).err
     (home / ".config/cachetui").mkdir(parents=True)

@@ -46,7 +46,28 @@ def _show(main: MainScreen, entries: tuple[TrashEntry, ...]) -> None:
 
 
 def _empty(main: MainScreen, entries: Sequence[TrashEntry]) -> None:
-    from cachetui.plans.trash import empty
+    """Only after a question of its own where content would be left only on a drive that is away."""
+    from cachetui.transfer.emptying import offline
+
+    def looked(absent: dict[TrashEntry, str]) -> None:
+        if not absent:
+            _emptying(main, entries)
+            return
+        from cachetui.tui.screens.ask import AskScreen
+
+        def answer(yes: bool | None) -> None:
+            chosen = entries if yes else [e for e in entries if e not in absent]
+            if chosen:
+                _emptying(main, chosen)
+
+        lines = [*list(absent.values())[:8], "", "No leaves these in the trash."]
+        main.app.push_screen(AskScreen("Originals whose copy is away", lines, "Empty these too", loud=True), answer)
+
+    background.start(main, lambda: offline(entries), looked, partial(undo.failed, main), "look")
+
+
+def _emptying(main: MainScreen, entries: Sequence[TrashEntry]) -> None:
+    from cachetui.transfer.emptying import empty
 
     operation.run(
         main, "emptying the trash", lambda progress: [empty(entries, progress=progress)], partial(_emptied, main)
@@ -57,4 +78,6 @@ def _emptied(main: MainScreen, outcomes: Sequence[Outcome]) -> None:
     freed = operation.size(main, sum(o.freed for o in outcomes))
     if any(r.done for o in outcomes for r in o.results):
         main.tell(f"The space is free: {freed} came back.")
+    for trouble in [m for o in outcomes for m in o.messages]:
+        main.tell(trouble, severity="warning")
     scanning.reread(main, [], list(dict.fromkeys(x.root for o in outcomes for x in o.results)))
