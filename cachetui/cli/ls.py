@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 
 from cachetui.cli import common
 from cachetui.cli.common import Session
+from cachetui.cli.upstream import Newer, newer
 from cachetui.cli.use import Users, users_of
 from cachetui.model import OK, Item, Revision
 from cachetui.text import safe
@@ -43,6 +44,7 @@ class Listing:
     files: bool
     problems: bool
     in_use: bool
+    outdated: bool
 
 
 @common.verb()
@@ -67,6 +69,7 @@ class Listing:
 @click.option("--files", is_flag=True, help="With the files of each revision.")
 @click.option("--problems", is_flag=True, help="Say what is wrong, and what to do about it.")
 @click.option("--in-use", is_flag=True, help="Look which processes have a model open.")
+@click.option("--outdated", is_flag=True, help="Ask the Hub: only repos whose main is newer there.")
 @common.where_options
 @common.binary_option
 @click.option("-q", "--quiet", is_flag=True, help="Only the TARGETs, one a line.")
@@ -83,6 +86,7 @@ def ls(
     Examples:
       cachetui ls --sort size --limit 10
       cachetui ls --filter 'accessed>6mo' --filter type=model
+      cachetui ls --outdated
       cachetui ls --json | jq '.items[] | select(.states | index("damaged")) | .id'
     """
     listing = Listing(**asked)
@@ -90,16 +94,21 @@ def ls(
     session = common.begin(common.to_where(cache_dir, search), binary=binary)
     if not quiet:
         common.say_about_roots(session)
-    rows = chosen(session, listing)
+    rows = chosen(session, replace(listing, limit=None))
+    upstream = newer(item for item, _ in rows) if listing.outdated else None
+    if upstream is not None:
+        rows = [row for row in rows if row[0] in upstream]
+        upstream.say()
+    rows = rows[: listing.limit] if listing.limit is not None else rows
     users = users_of([i for i, _ in rows]) if listing.in_use else None
     if as_json:
-        _print_json(session, listing, rows, users)
+        _print_json(session, listing, rows, users, upstream)
     elif quiet:
         _print_targets(listing, rows)
     else:
         from cachetui.cli.ls_table import print_table
 
-        print_table(session, listing, rows, users)
+        print_table(session, listing, rows, users, upstream)
 
 
 def order(text: str) -> tuple[Callable[[Session, Item], Any], bool]:
@@ -151,7 +160,9 @@ def _print_targets(listing: Listing, rows: Sequence[Row]) -> None:
             out(safe(item.id))
 
 
-def _print_json(session: Session, listing: Listing, rows: Sequence[Row], users: Users | None) -> None:
+def _print_json(
+    session: Session, listing: Listing, rows: Sequence[Row], users: Users | None, upstream: Newer | None
+) -> None:
     from cachetui.cli import data
 
     items = []
@@ -164,6 +175,9 @@ def _print_json(session: Session, listing: Listing, rows: Sequence[Row], users: 
             row["in_use"] = users.data(item)
             if row["in_use"] and "in-use" not in row["states"]:
                 row["states"] = [s for s in row["states"] if s != OK] + ["in-use"]
+        if upstream is not None:
+            row["upstream"] = upstream.data(item)
+            row["states"] = [s for s in row["states"] if s != OK] + ["outdated"]
         items.append(row)
     size, allocated = data.totals(session.scan)
     listed = [item for item, _ in rows]
@@ -187,5 +201,6 @@ def _print_json(session: Session, listing: Listing, rows: Sequence[Row], users: 
             },
             "problems": [data.problem(p) for p in session.scan.problems]
             + ([data.problem(p) for p in users.problems] if users else []),
+            **({"upstream_unknown": upstream.unknown_data()} if upstream is not None else {}),
         }
     )

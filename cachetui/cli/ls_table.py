@@ -17,20 +17,25 @@ from cachetui.text import safe
 
 if TYPE_CHECKING:
     from cachetui.cli.ls import Listing, Row
+    from cachetui.cli.upstream import Newer
 
 _SHORT = 12
 
 
-def print_table(session: Session, listing: Listing, rows: Sequence[Row], users: Users | None) -> None:
+def print_table(
+    session: Session, listing: Listing, rows: Sequence[Row], users: Users | None, upstream: Newer | None = None
+) -> None:
     """Items, then the total and what is free on each disk."""
     if rows:
-        _items(session, listing, rows, users)
+        _items(session, listing, rows, users, upstream)
     if listing.problems:
         _problems(session, rows, users)
     _summary(session, rows)
 
 
-def _items(session: Session, listing: Listing, rows: Sequence[Row], users: Users | None) -> None:
+def _items(
+    session: Session, listing: Listing, rows: Sequence[Row], users: Users | None, upstream: Newer | None
+) -> None:
     roots = _roots_to_tell(session, rows)
     with_bar = on_terminal()
     biggest = max(item.size for item, _ in rows)
@@ -52,7 +57,7 @@ def _items(session: Session, listing: Listing, rows: Sequence[Row], users: Users
     for item, revisions in rows:
         frees = units.size(session.scan.ledger.frees([item]), binary=session.binary)
         where = roots.get(item.root, "")
-        add(item.id, item.size, (frees, units.age(item.last_used), _state(item, users), where))
+        add(item.id, item.size, (frees, units.age(item.last_used), _state(item, users, upstream), where))
         if listing.revisions or listing.files:
             for r in (*revisions, *(item.parts if listing.files else ())):
                 add("  " + _revision(r), r.size, ("", "", ", ".join(p.code for p in r.problems), ""))
@@ -81,10 +86,12 @@ def _revision(r: Revision) -> str:
     return f"@{commit} {' '.join(r.refs)}".rstrip()
 
 
-def _state(item: Item, users: Users | None) -> str:
+def _state(item: Item, users: Users | None, upstream: Newer | None) -> str:
     words = [s for s in item.states if s != OK]
     if users is not None and (who := users.text(item)):
         words = [w for w in words if w != "in-use"] + [f"in use by {who}"]
+    if upstream is not None:
+        words.append(upstream.text(item))
     if item.problems and not words:
         words.append("1 problem" if len(item.problems) == 1 else f"{len(item.problems)} problems")
     return ", ".join(words)

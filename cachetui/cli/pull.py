@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -197,7 +196,7 @@ def _go(plan: PullPlan, how: tuple[bool, bool, bool], binary: bool) -> int:
         if as_json:
             _emit(plan.to_json(), dry_run, None)
         return 0 if dry_run else 1
-    if all(f.action == "here" for f in plan.files) and not _needs_names(plan):
+    if plan.is_done:
         if as_json:
             _emit(plan.to_json(), dry_run, None)
         else:
@@ -207,22 +206,6 @@ def _go(plan: PullPlan, how: tuple[bool, bool, bool], binary: bool) -> int:
         common.say("Nothing was downloaded.")
         return 1
     return _run(plan.job(), plan.into, plan.to_json(), as_json, binary)
-
-
-def _needs_names(plan: PullPlan) -> bool:
-    """All content is here, but the revision does not lead to it."""
-    if plan.local_dir:
-        return False
-    if not all(os.path.lexists(f"{plan.into}/snapshots/{plan.commit}/{f.path}") for f in plan.files):
-        return True
-    if plan.name.revision == plan.commit:
-        return False
-    from cachetui import walk
-
-    try:
-        return walk.read_small(f"{plan.into}/refs/{plan.name.revision}", 100).decode("ascii", "replace") != plan.commit
-    except OSError:
-        return True
 
 
 def _run(job: dict[str, Any], into: str, plan: dict[str, Any], as_json: bool, binary: bool) -> int:

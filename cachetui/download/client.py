@@ -61,7 +61,7 @@ class Answer:
 class Client:
     """One Hub. Its methods may be called from any thread."""
 
-    def __init__(self, timeout: float | None = None) -> None:
+    def __init__(self, timeout: float | None = None, tries: int = _TRIES) -> None:
         import httpx2
         from huggingface_hub import constants, get_token
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
@@ -69,6 +69,8 @@ class Client:
         self.endpoint: str = constants.ENDPOINT
         self.timeout = float(constants.HF_HUB_DOWNLOAD_TIMEOUT) if timeout is None else timeout
         """Seconds without a byte before a connection is given up."""
+        self.tries = tries
+        """How often the API is asked before it counts as unreachable: once where a person waits."""
         self.offline = bool(constants.is_offline_mode())
         token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
         self.has_token = bool(token)
@@ -99,7 +101,7 @@ class Client:
 
     def _json(self, url: str, params: dict[str, Any] | None) -> tuple[Any, str | None]:
         wait = 1.0
-        for attempt in range(_TRIES):
+        for attempt in range(self.tries):
             try:
                 with self.open("GET", url, params=params) as answer:
                     self.must_be_ok(answer)
@@ -113,7 +115,7 @@ class Client:
                             "is HF_ENDPOINT a Hub? a login page of a network answers like this too",
                         ) from None
             except self.transient as e:
-                if attempt == _TRIES - 1:
+                if attempt == self.tries - 1:
                     raise self.unreachable(url, e) from e
                 after = e.after if isinstance(e, Unavailable) and e.after is not None else wait
                 if after > 60:

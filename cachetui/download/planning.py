@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cachetui import walk
 from cachetui.config import Where
 from cachetui.download import errors, partial, places, preflight, reuse, selection
 from cachetui.download.client import Client
@@ -119,6 +120,23 @@ class PullPlan:
     def into(self) -> str:
         """Absolute path of the repo's folder, or of the local folder."""
         return self.local_dir or os.path.join(self.place.path, self.name.folder)
+
+    @property
+    def is_done(self) -> bool:
+        """All content is here, and what was asked for leads to it."""
+        if not all(f.action == HERE for f in self.files):
+            return False
+        if self.local_dir:
+            return True
+        if not all(os.path.lexists(f"{self.into}/snapshots/{self.commit}/{f.path}") for f in self.files):
+            return False
+        if self.name.revision == self.commit:
+            return True
+        ref = f"{self.into}/refs/{self.name.revision}"
+        try:
+            return walk.read_small(ref, 100).decode("ascii", "replace") == self.commit
+        except OSError:
+            return False
 
     @property
     def digest(self) -> str:

@@ -16,7 +16,7 @@ MOVING, LOOKING, CHOOSING, ACTING, PROGRAM = "Moving", "Looking", "Choosing", "A
 _KEY_NAMES = {
     "up": "↑", "down": "↓", "left": "←", "right": "→", "slash": "/", "question_mark": "?", "asterisk": "*",
     "minus": "-", "pageup": "PgUp", "pagedown": "PgDn", "home": "Home", "end": "End", "enter": "Enter",
-    "space": "Space", "delete": "Del", "escape": "Esc", "tab": "Tab", "f5": "F5",
+    "space": "Space", "delete": "Del", "shift+delete": "Shift+Del", "escape": "Esc", "tab": "Tab", "f5": "F5",
 }  # fmt: skip
 
 
@@ -67,6 +67,12 @@ class Archive(Command):
     id, keys, section, does = "archive", ("a",), ACTING, "archive:ask"
     title, footer = "Archive: copy to another drive, leave a link…", "archive"
     help = "Copy the marked (or selected) to another drive, prove the copy, and leave links: programs still load them."
+
+
+class Download(Command):
+    id, keys, section, does = "download", ("D",), ACTING, "pull:ask"
+    title, footer = "Download: search, or name a model…", "download"
+    help = "Find a model on the Hub (or name one for Ollama), see what would come, get it; go on with a stopped one."
 
 
 class Mark(Command):
@@ -142,7 +148,7 @@ class Quit(Command):
 
 
 class DeletePermanently(Command):
-    id, keys, section, does = "delete-permanently", ("D",), ACTING, "delete:ask_permanent"
+    id, keys, section, does = "delete-permanently", ("X", "shift+delete"), ACTING, "delete:ask_permanent"
     title = "Delete permanently, without the trash…"
     help = "Without the trash: the space comes back at once, the files never. Asks for the word delete."
 
@@ -163,6 +169,12 @@ class Pin(Command):
     id, keys, section, does = "pin", ("P",), ACTING, "pins:toggle"
     title = "Pin or unpin"
     help = "Protect the marked (or selected) from every deletion of many things at once, or take that away."
+
+
+class Updates(Command):
+    id, keys, section, does = "updates", ("N",), ACTING, "updates:check"
+    title = "Check for newer revisions on the Hub"
+    help = "Ask the Hub which repos (the marked, else all) have a newer main; D updates one, the old revision stays."
 
 
 class CopyPath(Command):

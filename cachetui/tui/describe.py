@@ -50,12 +50,17 @@ def item_page(
     page: Page,
     users: Sequence[User] = (),
     verdict: tuple[float, Mapping[str, Any]] | None = None,
+    newer: str = "",
 ) -> list[Content]:
-    """Everything about one item; `users` have it open, `verdict` is what was verified, and when (POSIX seconds)."""
+    """Everything about one item.
+
+    `users` have it open, `verdict` is what was verified, and when (POSIX seconds), `newer` the commit upstream.
+    """
     out = _identity(item, page)
     out += _sizes(item, facts, page)
     out += _problems(item.problems, page)
     out += _away(item, page)
+    out += _newer(newer, page)
     out += _use(item, users, page)
     out += _verified(verdict, page)
     if facts is not None:
@@ -100,6 +105,13 @@ def _away(item: Item, page: Page) -> list[Content]:
     else:
         return []
     return page.row("", (f"→ {advice}", DIM))
+
+
+def _newer(commit: str, page: Page) -> list[Content]:
+    if not commit:
+        return []
+    out = page.row("outdated", ("main upstream is ", WARN), (commit[:7], WARN))
+    return out + page.row("", ("→ D updates it; the revision that is here stays until it is deleted", DIM))
 
 
 def _problems(problems: Sequence[Problem], page: Page) -> list[Content]:

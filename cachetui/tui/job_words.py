@@ -29,6 +29,9 @@ PHASES = {
     "free": "freeing the original",
     "look": "looking",
     "verify": "reading",
+    "list": "listing",
+    "download": "downloading",
+    "pull": "pulling",
     "start": "starting",
 }
 
@@ -104,6 +107,8 @@ def summary(job: Job, size: Size) -> str:
         return job.reason or "stopped by you"
     if isinstance(verdicts := result.get("verdicts"), list):
         return _verdicts(verdicts)
+    if isinstance(came := result.get("received"), int):
+        return f"there and verified; {size(came)} came" if "server" not in result else "pulled by Ollama's server"
     rows = result.get("results")
     if isinstance(rows, Sequence):
         missed = undone(job)

@@ -21,6 +21,8 @@ class Shelf:
     done: dict[str, RootScan] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     disks: tuple[Disk, ...] = ()
+    outdated: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Commit that main names upstream, of items whose main was another one when the Hub was asked; by (root, id)."""
     scan: Scan | None = None
     figures: Figures | None = None
     reading: bool = True
@@ -90,6 +92,11 @@ class Shelf:
         """An item that was read, by (root, id)."""
         found = self.get(*key)
         return found if isinstance(found, Item) else None
+
+    def newer(self, item: Item) -> str:
+        """The upstream commit that an item does not have as its main; empty where none is known."""
+        there = self.outdated.get(item.key, "")
+        return "" if any(r.commit == there and "main" in r.refs for r in item.revisions) else there
 
     @property
     def count(self) -> int:

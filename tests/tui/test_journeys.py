@@ -61,7 +61,7 @@ async def test_permanent_deletion_wants_the_word(app: CachetuiApp) -> None:
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         main = await settle(pilot)
         select(main, PHI)
-        await pilot.press("D")
+        await pilot.press("X")
         await until(pilot, lambda: isinstance(app.screen, PlanScreen))
         assert app.screen.query_one("#confirm", Button).disabled
         await pilot.press("enter", *"delet", "enter")

@@ -137,6 +137,10 @@ def _ended(main: MainScreen, job: Job) -> None:
         from cachetui.tui.handlers import verify
 
         verify.remember(main, job)
+    elif job.spec.kind == "pull":
+        from cachetui.tui.handlers import pull
+
+        pull.ended(main, job)
     elif job.spec.kind in ("move-root", "adopt"):
         scanning.rescan(main)
     else:

@@ -152,8 +152,8 @@ def show_details(main: MainScreen, *, keep_place: bool = False) -> None:
             show(row.title, lambda page: page.row("", "not read yet"))
         elif row.kind == ITEM:
             verdict = main.verdicts.get(item.key)
-            known, users = _facts(main, item), watching.known(main, item)
-            show(item.name, lambda page: describe.item_page(item, known, page, users, verdict))
+            known, users, newer = _facts(main, item), watching.known(main, item), main.shelf.newer(item)
+            show(item.name, lambda page: describe.item_page(item, known, page, users, verdict, newer))
         else:
             show(item.name, lambda page: _part(row, item, page))
 

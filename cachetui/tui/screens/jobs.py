@@ -98,7 +98,7 @@ class JobsScreen(ModalScreen[None]):
 
     def _sum(self, rows: dict[str, Job | Spec]) -> Content:
         if not rows:
-            return words("Nothing runs. Archiving (a), restoring (r) and verifying (v) show up here.")
+            return words("Nothing runs. Downloading (D), archiving (a), restoring (r) and verifying (v) show up here.")
         counts: dict[str, int] = {}
         for row in rows.values():
             word = _LEFT_OVER if isinstance(row, Spec) else job_words.state_word(row)[0]

@@ -198,7 +198,7 @@ def _cell(
         style = p.strong if row.kind == GROUP else p.text if row.kind in (ROOT, ITEM) else p.dim
         return [(fit(text, width, right=True), style)]
     if column == "state":
-        return [_state(row, item, width, p)]
+        return [_state(row, item, width, p, outdated=item is not None and bool(shelf.newer(item)))]
     if column == "bar":
         if row.kind in (GROUP, ROOT) or not size or not shelf.largest:
             return [(" " * width, p.text)]
@@ -226,10 +226,10 @@ def _plain(column: str, item: Item | None, shelf: Shelf, paint: Paint) -> str:
     return short_path(f"{item.root}/{item.path}" if item.path else item.root, paint.home)
 
 
-def _state(row: Row, item: Item | None, width: int, p: Palette) -> tuple[str, Style]:
+def _state(row: Row, item: Item | None, width: int, p: Palette, *, outdated: bool) -> tuple[str, Style]:
     if item is None:
         return " " * width, p.text
-    words = [s for s in item.states if s != OK]
+    words = [s for s in item.states if s != OK] + (["outdated"] if outdated else [])
     if not words and item.problems:
         words = ["see problem" if len(item.problems) == 1 else f"{len(item.problems)} problems"]
     if not words:
