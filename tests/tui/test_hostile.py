@@ -153,8 +153,13 @@ async def test_jobs_and_their_reports_survive_hostile_names(hostile_home: Path, 
     app.desk.close()
 
 
+def _one_line(name: str) -> str:
+    return name.replace("\n", "").replace("\r", "")
+
+
 async def test_dialogs_of_archiving_survive_hostile_names(hostile_home: Path) -> None:
-    places = tuple(f"/nowhere/{name}" for name in hostile.NAMES)
+    nowhere = hostile_home.parent / "nowhere"
+    places = tuple(f"{nowhere}/{name}" for name in hostile.NAMES)
     app = CachetuiApp(replace(Where.current(), config=Config(archives=places)), clock=lambda: NOW)
     seen: list[str] = []
     async with app.run_test(size=(150, 50), notifications=True) as pilot:
@@ -166,7 +171,7 @@ async def test_dialogs_of_archiving_survive_hostile_names(hostile_home: Path) ->
             await until(pilot, lambda: isinstance(app.screen, ArchiveScreen))
             await pilot.pause()
             seen.append(_screen_text(app))
-            app.screen.query_one("#archive-path", Input).value = "/nowhere/" + name.replace("\n", "").replace("\r", "")
+            app.screen.query_one("#archive-path", Input).value = f"{nowhere}/{_one_line(name)}"
             app.screen.query_one("#archive-path").focus()
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, TransferScreen))
