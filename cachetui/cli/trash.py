@@ -17,6 +17,7 @@ from cachetui.config import Where
 from cachetui.text import safe
 
 if TYPE_CHECKING:
+    from cachetui.plans.halves import Half
     from cachetui.plans.model import Outcome, Progress, TrashEntry
 
 
@@ -312,7 +313,10 @@ def empty(
     Examples:
       cachetui trash empty --older-than 30d -y
     """
-    entries: Sequence[TrashEntry] = _entries(common.to_where(cache_dir, search), dry_run=dry_run)
+    where = common.to_where(cache_dir, search)
+    entries: Sequence[TrashEntry] = _entries(where, dry_run=dry_run)
+    if len(operations) == 1 and (waiting := _waiting(where, operations[0])):
+        return _let_go(waiting, include, (dry_run, yes, as_json))
     if operations:
         entries = [e for o in dict.fromkeys(operations) for e in _of_operation(entries, o)]
     if older_than is not None:
@@ -325,6 +329,32 @@ def empty(
         common.say("Nothing to empty.")
         return _finish("empty", (), None if dry_run else (), as_json)
     return _empty(tuple(dict.fromkeys(entries)), include, (dry_run, yes, as_json))
+
+
+def _waiting(where: Where, operation: str) -> Sequence[Half]:
+    """What of an operation waits for a drive that is away."""
+    from cachetui.plans.halves import halves
+    from cachetui.scan import find_roots
+
+    return halves(find_roots(where)[0], operation)
+
+
+def _let_go(waiting: Sequence[Half], include: Sequence[str], how: tuple[bool, bool, bool]) -> int:
+    """Free what is left of originals that were freed in part, after a question of its own."""
+    from cachetui.plans.halves import let_go
+
+    dry_run, yes, as_json = how
+    names = ", ".join(safe(i.target) for half in waiting for i in half.intent.items[:4])
+    common.say(f"! {names}: freed in part, and the drive with the copy is not there [offline]")
+    if dry_run:
+        return _finish("empty", (), None, as_json)
+    if yes and "offline" not in include:
+        common.say("Nothing was done; --include offline frees what is left all the same")
+        return 1
+    if not common.must_agree("What is left here goes for good. Go on?", yes=yes, as_json=as_json):
+        common.say("Nothing was done.")
+        return 1
+    return _finish("empty", (), [let_go(waiting)], as_json)
 
 
 def _empty(entries: Sequence[TrashEntry], include: Sequence[str], how: tuple[bool, bool, bool]) -> int:

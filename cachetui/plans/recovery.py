@@ -132,7 +132,10 @@ def _empty_on(fs: Fs, vault: Vault, slot: Slot, intent: Intent) -> Recovery:
         with open_entry(fs, vault, slot.name) as (place, _):
             if any(place.dangles(m) for m in intent.moves):
                 if not all(place.intact(m) for m in intent.moves):
-                    message = f"{_words(intent)}: its drive is not there; what is left here goes when it is back"
+                    message = (
+                        f"{_words(intent)}: its drive is not there; what is left here goes when it is back, "
+                        f"or now: cachetui trash empty {intent.operation} --include offline"
+                    )
                     return Recovery(vault.path, intent.operation, "failed", message)
                 place.slot.record.append(fs, "undone")
                 return _revert(place, intent, vault)

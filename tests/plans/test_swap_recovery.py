@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,8 @@ from test_swap_sweep import judge
 
 from cachetui.fs import DISK, Fs
 from cachetui.plans import trash
+from cachetui.plans.halves import halves, let_go
+from cachetui.plans.model import Recovery
 from cachetui.plans.recovery import recover
 
 BY_NAME = {s.name: s for s in SWAPS}
@@ -158,6 +162,45 @@ def test_with_the_drive_gone_it_is_taken_back(name: str, way: str, stage: Stage)
             assert now == after
         ends["waited" if waiting else "before" if now == before else "after"] += 1
     assert ends["before"] and ends["after"] and (ends["waited"] or way == "kept"), ends
+
+
+@pytest.mark.parametrize("name", ["archive", "move"])
+def test_a_drive_that_never_comes_back_can_be_given_up(name: str, stage: Stage) -> None:
+    swap = BY_NAME[name]
+    ended = 0
+    for at in range(1, _calls(stage, swap, "freed") + 1, 3):
+        world = _killed(stage, swap, "freed", at)
+        drive(world).rename(drive(world).with_name(f"gone-{at}"))
+        waiting = [r for r in recover(world.roots()) if r.action == "failed"]
+        for found in waiting:
+            assert f"cachetui trash empty {found.operation} --include offline" in found.message
+            outcome = let_go(halves(world.roots(), found.operation))
+            assert outcome.ok and outcome.results and outcome.operation == found.operation
+            ended += 1
+        assert recover(world.roots()) == ()
+    assert ended
+
+
+def test_the_command_that_gives_a_drive_up(stage: Stage) -> None:
+    swap = BY_NAME["archive"]
+    waiting: list[Recovery] = []
+    for at in reversed(range(1, _calls(stage, swap, "freed") + 1)):
+        world = _killed(stage, swap, "freed", at)
+        drive(world).rename(drive(world).with_name(f"gone-{at}"))
+        if waiting := [r for r in recover(world.roots()) if r.action == "failed"]:
+            break
+    (found,) = waiting
+
+    def empty(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cachetui", "trash", "empty", found.operation, "-y", *options]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    said = empty()
+    assert said.returncode == 1 and "--include offline" in said.stderr and recover(world.roots())
+    assert empty("--include", "offline", "--dry-run").returncode == 0 and recover(world.roots())
+    done = empty("--include", "offline")
+    assert done.returncode == 0, done.stderr
+    assert recover(world.roots()) == ()
 
 
 def test_a_moved_root_is_found_without_its_drive(stage: Stage) -> None:
