@@ -48,6 +48,8 @@ class Newer:
         """What a person must know beside the list; to stderr."""
         for a in self.unknown[:_SHOWN]:
             common.say(safe(f"{a.item.id}: cannot be told: {a.reason}"))
+        if self.asked and not self._found and not self.unknown:
+            common.say("Every main that is here is the one upstream.")
         if len(self.unknown) > _SHOWN:
             common.say(f"and {len(self.unknown) - _SHOWN} more cannot be told")
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from cachetui.download.client import Client, offline
-from cachetui.download.errors import PullError
+from cachetui.download.errors import UNREACHABLE, PullError
 from cachetui.download.listing import look_up
 from cachetui.download.spelling import HubName, parse_hub
 from cachetui.model import Item
@@ -37,19 +37,26 @@ class Upstream:
 def check(
     client: Client, items: Iterable[Item], ref: str = "main", *, cancelled: Callable[[], bool] = lambda: False
 ) -> Iterator[Upstream]:
-    """Ask for each repo of a hub cache that has this ref, in order. Raises PullError where nothing may be asked."""
+    """Ask for each repo of a hub cache that has this ref, in order. Raises PullError where nothing may be asked.
+
+    Once the Hub does not answer, the others are not asked: each would wait as long.
+    """
     if client.offline:
         raise offline()
     wanted = [(i, r.commit) for i in items if i.store == "hf" for r in i.revisions if ref in r.refs]
 
+    silent: list[str] = []
+
     def ask(pair: tuple[Item, str]) -> Upstream:
         item, commit = pair
-        if cancelled():
-            return Upstream(item, ref, commit, "", "not asked")
+        if cancelled() or silent:
+            return Upstream(item, ref, commit, "", silent[0] if silent else "not asked")
         try:
             name = parse_hub(item.id)
             found, _ = look_up(client, HubName(name.kind, name.repo, ref))
         except PullError as e:
+            if e.code == UNREACHABLE:
+                silent.append(str(e))
             return Upstream(item, ref, commit, "", str(e))
         return Upstream(item, ref, commit, found)
 
