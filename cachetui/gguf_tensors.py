@@ -17,6 +17,35 @@ _BLOCKS = {
 """ggml_type: (weights in a block, bytes of a block). Tensors of other types count as empty."""
 
 
+def tensor_sizes(data: bytes) -> list[tuple[str, int, tuple[int, ...], int]]:
+    """(name, ggml_type, shape, bytes) of every tensor. Raises Broken where `data` ends, or is broken, before the last."""
+    if data[:4] != b"GGUF":
+        raise Broken
+    reader = HeaderReader(data)
+    tensors, keys = reader.begin()
+    for _ in range(keys):
+        reader.text(0)
+        reader.value()
+    if tensors > _MAX_TENSORS:
+        raise Broken
+    return [_tensor(reader) for _ in range(tensors)]
+
+
+def _tensor(reader: HeaderReader) -> tuple[str, int, tuple[int, ...], int]:
+    name = reader.text(512)
+    dimensions = int(reader.number("I"))
+    if dimensions > _MAX_DIMENSIONS:
+        raise Broken
+    shape = tuple(reader.count() for _ in range(dimensions))
+    count = 1
+    for side in shape:
+        count *= side
+    kind = int(reader.number("I"))
+    weights, size = _BLOCKS.get(kind, (1, 0))
+    reader.count()
+    return name, kind, shape, -(-count // weights) * size
+
+
 def tensors_end(data: bytes) -> int:
     """Bytes that the tensors of a GGUF file reach to. Raises Broken where `data` ends, or is broken, before that."""
     if data[:4] != b"GGUF":

@@ -35,6 +35,7 @@ VERBS = {
     "pin": ("pins", "pin"),
     "unpin": ("pins", "unpin"),
     "verify": ("verify", "verify"),
+    "estimate": ("estimate", "estimate"),
     "info": ("info", "info"),
     "demo": ("demo", "demo"),
 }

@@ -1,0 +1,126 @@
+"""The tensors a file holds, by its header. No length in it is trusted and no weight is read.
+
+safetensors: an 8-byte length, then JSON (safetensors' own limit is 100 MB; a header of 32 MiB would hold 300,000
+tensors). GGUF: see gguf.py; the list of tensors stands behind the vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+
+from cachetui.gguf import Broken, gguf_header
+from cachetui.gguf_tensors import tensor_sizes
+from cachetui.memory.model import Tensor
+
+MAX_SAFETENSORS = 32 << 20
+MAX_GGUF = 64 << 20
+_FIRST = 1 << 16
+_MAX_SHAPE = 16
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+
+BITS: Mapping[str, int] = {
+    "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
+    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "I8": 8, "U8": 8, "BOOL": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+}  # fmt: skip
+
+
+class BadHeader(ValueError):
+    """The file is not what its name says, or its header is broken; the text says how."""
+
+
+def _open(path: str) -> tuple[int, int]:
+    fd = os.open(path, _FLAGS)
+    st = os.fstat(fd)
+    if not stat.S_ISREG(st.st_mode):
+        os.close(fd)
+        raise BadHeader("not a regular file")
+    return fd, st.st_size
+
+
+def safetensors(path: str) -> tuple[Tensor, ...]:
+    """Its tensors. Raises OSError, BadHeader."""
+    fd, size = _open(path)
+    try:
+        length = int.from_bytes(_read(fd, 8), "little")
+        if not 2 <= length <= size - 8:
+            raise BadHeader("the header is longer than the file")
+        if length > MAX_SAFETENSORS:
+            raise BadHeader(f"a header of {length} bytes is not read")
+        raw = _read(fd, length)
+    finally:
+        os.close(fd)
+    try:
+        header = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise BadHeader("the header is no JSON") from None
+    if not isinstance(header, dict):
+        raise BadHeader("the header is no JSON object")
+    return tuple(_tensor(name, row) for name, row in header.items() if name != "__metadata__")
+
+
+def _read(fd: int, length: int) -> bytes:
+    chunks: list[bytes] = []
+    while length > 0:
+        chunk = os.read(fd, length)
+        if not chunk:
+            raise BadHeader("the file ends inside its header")
+        chunks.append(chunk)
+        length -= len(chunk)
+    return b"".join(chunks)
+
+
+def _tensor(name: str, row: object) -> Tensor:
+    if not isinstance(row, dict):
+        raise BadHeader("a tensor without a description")
+    dtype, shape, span = row.get("dtype"), row.get("shape"), row.get("data_offsets")
+    if not isinstance(dtype, str) or not isinstance(shape, list) or not isinstance(span, list) or len(span) != 2:
+        raise BadHeader("a tensor without dtype, shape or place")
+    numbers = (*shape, *span)
+    if len(shape) > _MAX_SHAPE or not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
+        raise BadHeader("a tensor with an impossible shape or place")
+    return Tensor(name, dtype, tuple(shape), max(span[1] - span[0], 0))
+
+
+def gguf_values(path: str) -> tuple[dict[str, str | int | float | bool], int]:
+    """(single values of the header, bytes of the file), from its first bytes. Raises OSError, BadHeader."""
+    fd, size = _open(path)
+    try:
+        header = None
+        for cap in (_FIRST, _FIRST << 4, MAX_GGUF):
+            header = gguf_header(os.pread(fd, cap, 0))
+            if header is None:
+                raise BadHeader("not a GGUF file")
+            prefix = header.architecture
+            # Behind the vocabulary nothing follows that is needed; where the numbers stand behind it, read on.
+            if header.complete or cap >= size or (prefix and f"{prefix}.block_count" in header.values):
+                break
+    finally:
+        os.close(fd)
+    assert header is not None
+    return dict(header.values), size
+
+
+def gguf_tensors(path: str) -> tuple[Tensor, ...]:
+    """Its tensors; dtype is ggml's number. Costs more than `gguf_values`: the vocabulary is stepped over.
+
+    Raises OSError, BadHeader.
+    """
+    fd, size = _open(path)
+    try:
+        for cap in (1 << 20, 1 << 24, MAX_GGUF):
+            try:
+                rows = tensor_sizes(os.pread(fd, cap, 0))
+            except Broken:
+                if cap >= size:
+                    raise BadHeader("the header is broken") from None
+                continue
+            return tuple(Tensor(n, str(kind), shape, length) for n, kind, shape, length in rows)
+    finally:
+        os.close(fd)
+    raise BadHeader("the header is longer than is read")
+
+
+__all__ = ["BITS", "BadHeader", "gguf_tensors", "gguf_values", "safetensors"]
