@@ -10,22 +10,16 @@ from cachetui.demo.builders import gguf_bytes, safetensors_bytes
 PAYLOAD = "cHduZWQ"
 """What an OSC 52 in a name would put on the clipboard."""
 NAMES = (
-    f"\x1b]52;c;{PAYLOAD}\x07",
-    "\x1b]0;pwned\x07\x1b[2J",
-    "\x9b2J\x90q\x9c",
-    "new\nline\rback\x08",
-    "\u202egnp.live\u202c\u2066x",
-    "zero\u200b\u200d\ufeffwidth\u00ad",
+    f"\x1b]52;c;{PAYLOAD}\x07\x1b]0;pwned\x07\x1b[2J",
+    "\x9b2J\x90q\x9cnew\nline\rback\x08",
     "[@click=app.quit]quit me[--]",
-    "[@click=screen.command('quit')]q",
-    "[--foo] [--] [bold red",
-    "[link=evil.example]x[--link]",
-    "$primary %s {0} \\[x]",
-    os.fsdecode(b"bytes\xff\xfe\x80"),
-    "wide\u4e2d\u6587\U0001f600" * 6,
-    "c" + "\u0301" * 40,
+    "\u202egnp.live\u202c\u2066xzero\u200b\u200d\ufeffwidth\u00ad",
+    "[--foo] [--] [bold red$primary %s {0} \\[x]",
+    "[@click=screen.command('quit')]q[link=evil.example]x[--link]",
+    os.fsdecode(b"bytes\xff\xfe\x80") + "wide\u4e2d\u6587\U0001f600" * 6 + "c" + "\u0301" * 40,
     "x" * 200,
 )
+"""Several traits in one name, but for markup: one that is broken would keep another from acting."""
 
 
 def build(hub: Path, ollama: Path, models: Path) -> None:
