@@ -127,7 +127,13 @@ class _Marker:
                 plain = self._in_archive(root, plain, manifest)
             items.append(plain)
         kept = tuple(p for p in r.problems if p.code not in _CODES)
-        return replace(r, items=tuple(items), problems=(*kept, *_root_problems(root, manifest)))
+        return replace(r, items=tuple(items), problems=(*kept, *_root_problems(root), *self._unfinished(root)))
+
+    def _unfinished(self, root: Root) -> Iterator[Problem]:
+        """Copies into the folder that a root lies in; told once, with the first root there."""
+        directory = os.path.dirname(root.path)
+        if not root.offline and next(p for p in self.roots if os.path.dirname(p) == directory) == root.path:
+            yield from leftovers.problems(directory)
 
     def _manifest(self, directory: str) -> Manifest | None:
         if directory not in self.manifests:
@@ -224,13 +230,10 @@ def _knows(manifest: Manifest, path: str, item: Item) -> bool:
     return any(path == e.path or path.startswith(f"{e.path}/") for e in manifest.entries)
 
 
-def _root_problems(root: Root, manifest: Manifest | None) -> Sequence[Problem]:
-    """What is odd about a root for archives' sake: unfinished copies beside it, or that it was moved by hand."""
+def _root_problems(root: Root) -> Sequence[Problem]:
+    """What is odd about a root for archives' sake: that it was moved by hand."""
     found: list[Problem] = []
     directory = os.path.dirname(root.path)
-    if manifest is not None:
-        first = next((name for name, _ in _PARTS if os.path.isdir(os.path.join(directory, name))), "")
-        found += leftovers.problems(directory) if os.path.basename(root.path) == first else ()
     if root.archive or root.offline or not os.path.isabs(root.given) or not os.path.islink(root.given):
         return found
     try:

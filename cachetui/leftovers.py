@@ -1,10 +1,10 @@
-"""Copies into an archive that did not end: what transfer/staging.py left in its `.cachetui-incoming`."""
+"""Copies that did not end: what transfer/staging.py left in a `.cachetui-incoming`, of an archive or beside a root."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cachetui import walk
@@ -18,12 +18,16 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 CODE = "unfinished-archive"
+_HINT = (
+    "`cachetui jobs` lists it: `cachetui jobs resume ID` goes on, `cachetui jobs forget ID` discards it; "
+    "where it is not listed, the same command again goes on, or delete this folder"
+)
 _LOCK, _LOG = "lock", "log"
 _MAX_LINE = 1 << 16
 
 
 def problems(directory: str) -> Iterator[Problem]:
-    """One for each copy into this archive that did not end and that nobody works on. Never raises."""
+    """One for each copy into this folder that did not end and that nobody works on. Never raises."""
     incoming = os.path.join(directory, INCOMING)
     try:
         keys = sorted(os.listdir(incoming))
@@ -34,15 +38,20 @@ def problems(directory: str) -> Iterator[Problem]:
         if os.path.islink(path) or not os.path.isdir(path) or _is_held(os.path.join(path, _LOCK)):
             continue
         header = _header(os.path.join(path, _LOG))
-        what = header.get("place") if isinstance(header.get("place"), str) else "something"
         tally = walk.tree(path)
         taken = tally.overhead + sum(b.allocated for b in tally.files)
         yield Problem(
             CODE,
-            f"archiving {what} did not end: {size(taken)} of it are copied",
+            f"{_did(header)} did not end: {size(taken)} of it are copied",
             path,
-            "the same `cachetui archive` again goes on with it; or delete this folder",
+            _HINT,
         )
+
+
+def _did(header: Mapping[str, Any]) -> str:
+    """What was done, in words."""
+    root, place = (str(header.get(key) or "something") for key in ("root", "place"))
+    return f"moving {root} to {place}" if header.get("verb") == "move-root" else f"archiving {place}"
 
 
 def _is_held(lock: str) -> bool:

@@ -20,13 +20,14 @@ from transfer_world import World, world_on
 from cachetui import archives, filesystem, paths
 from cachetui.cli.data import totals
 from cachetui.config import Where
-from cachetui.demo.builders import gguf_bytes, write
+from cachetui.demo.builders import Hub, gguf_bytes, write
 from cachetui.filters import compile_filter
 from cachetui.fs import DISK
 from cachetui.ledger import Scan
 from cachetui.model import FOREIGN, Item
 from cachetui.scan import find_roots, rescan, scan
 from cachetui.targets import resolve
+from cachetui.transfer import staging
 
 TARGETS = ("hf:acme/one", "hf:acme/left", "ollama:llama3.2:3b", "ollama:llama3.2:latest")
 GGUF = gguf_bytes({"general.architecture": "llama"}, 50_000)
@@ -190,8 +191,6 @@ def test_a_cache_that_is_read_from_its_archive_is_not_foreign(archived: World) -
 
 
 def test_unfinished_copies_are_named_and_running_ones_are_not(archived: World) -> None:
-    from cachetui.transfer import staging
-
     incoming = archived.archive / archives.INCOMING
     incoming.mkdir(exist_ok=True)
     header = {"place": "hub/models--acme--right", "root": "/x", "origin": "y"}
@@ -201,7 +200,20 @@ def test_unfinished_copies_are_named_and_running_ones_are_not(archived: World) -
     problems = [(r.root.path, p) for r in archived.scan().roots for p in r.problems if p.code == "unfinished-archive"]
     ((root, problem),) = problems
     assert root == str(archived.archive / "hub") and problem.path == str(incoming / "key")
-    assert "hub/models--acme--right" in problem.message
+    assert "hub/models--acme--right" in problem.message and "cachetui jobs forget ID" in problem.hint
+
+
+def test_an_unfinished_move_is_named_beside_where_it_goes(archived: World) -> None:
+    incoming = archived.drive / archives.INCOMING
+    incoming.mkdir()
+    header = {"verb": "move-root", "root": "/home/u/cache", "place": f"{archived.drive}/cache"}
+    with staging.open_staging(DISK, str(incoming), "move-key", header):
+        pass
+    where = replace(archived.where, cache_dirs=(str(archived.drive / "other"),))
+    Hub(archived.drive / "other").repo("acme/x").revision({"config.json": b"{}"})
+    problems = [p for r in scan(where).roots for p in r.problems if p.code == "unfinished-archive"]
+    assert [p.path for p in problems] == [str(incoming / "move-key")]
+    assert f"moving /home/u/cache to {archived.drive}/cache did not end" in problems[0].message
 
 
 # ---- away
