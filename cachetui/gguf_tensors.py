@@ -18,7 +18,7 @@ _BLOCKS = {
 
 
 def tensor_sizes(data: bytes) -> list[tuple[str, int, tuple[int, ...], int]]:
-    """(name, ggml_type, shape, bytes) of every tensor. Raises Broken where `data` ends, or is broken, before the last."""
+    """(name, ggml_type, shape, bytes) of every tensor. Raises Broken where `data` ends before the last."""
     if data[:4] != b"GGUF":
         raise Broken
     reader = HeaderReader(data)

@@ -105,7 +105,7 @@ def cache_of(config: Mapping[str, Any]) -> Cache | None:
         elif kind == HYBRID:
             groups.append(Layers(number, _per_token(text), 0, state, state32))
     note = "" if known else f"what a layer of {text.family} keeps is not known"
-    return Cache(tuple(groups), text.limit, known and text.sure, note)
+    return Cache(tuple(groups), text.limit, known and (text.sure or not {FULL, SLIDING, HYBRID} & counted.keys()), note)
 
 
 def _per_token(text: Config) -> int:

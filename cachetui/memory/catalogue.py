@@ -93,13 +93,23 @@ ROWS: tuple[Row, ...] = (
         ("qwen2", "qwen2-vl"), True, True,
     ),
     Row(
+        "Qwen/Qwen2.5-VL-7B-Instruct",
+        {"model_type": "qwen2_5_vl", **_QWEN2_7B, "max_position_embeddings": 128000, "vision_config": {
+            "hidden_size": 1280, "out_hidden_size": 3584, "depth": 32, "intermediate_size": 3420, "num_heads": 16,
+            "patch_size": 14, "temporal_patch_size": 2, "spatial_merge_size": 2,
+        }},
+        "https://github.com/acproject/duorou/blob/0362c275e841b3ce549a941db4a8f776d60266bd/docs/qwen2.5vl_graph.md"
+        " (print of the loaded model)",
+        ("qwen2.5", "qwen2.5-vl"), True, True,
+    ),
+    Row(
         "llava-hf/llava-1.5-7b-hf",
         {
             "model_type": "llava", "dtype": "float16", "tie_word_embeddings": False, "image_seq_length": 576,
             "text_config": {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings": 4096},
             "vision_config": _CLIP_L336,
         },
-        "https://github.com/harleyszhang/lite_llama/blob/main/tests/test_llava_config.py (its config.json)",
+        _MLC,
         ("llava", "llava-1.5"), True, True,
     ),
     Row(
@@ -118,6 +128,17 @@ ROWS: tuple[Row, ...] = (
         },
         "https://github.com/PaddlePaddle/PaddleMIX/blob/develop/tests/models/test_internvl2.py",
         ("internvl", "internvl2"), True, False, "OpenGVLab/InternVL3-8B-hf",
+    ),
+    Row(
+        "openbmb/MiniCPM-V-2_6",
+        {
+            "model_type": "minicpmv", **_QWEN2_7B, "vocab_size": 151666, "query_num": 64,
+            "vision_config": {
+                "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "image_size": 980,
+                "patch_size": 14,
+            },
+        },
+        "MINICPM", ("minicpm", "minicpm-v"), True, False, "MiniCPM-V 4.6",
     ),
     Row(
         "microsoft/Phi-3-vision-128k-instruct",
