@@ -9,14 +9,13 @@ whoever writes may be one segment ahead of that. After a kill or a power cut onl
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import threading
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from cachetui import lines
 from cachetui.download.ranges import Ranges
 from cachetui.fs import Fs
 from cachetui.plans.moves import Meter, remove_tree
@@ -71,15 +70,12 @@ class Partial:
         return False
 
     def _read(self) -> bool:
-        text = b""
-        while chunk := os.pread(self._journal, 1 << 20, len(text)):
-            text += chunk
-        lines = text.split(b"\n")[:-1]
-        head = _checked(lines[0]) if lines else None
+        found = lines.read(self._journal, _MAX_JOURNAL)
+        head = lines.decode(found[0]) if found else None
         if head is None or [head.get(k) for k in ("v", "content", "size")] != [_VERSION, self._content, self.size]:
             return False
-        self.durable, self.tag, length = _ranges(lines[1:], self.size)
-        self._end = len(lines[0]) + 1 + length
+        self.durable, self.tag, length = _ranges(found[1:], self.size)
+        self._end = len(found[0]) + 1 + length
         for start, end in self.durable:
             self.written.add(start, end)
         return True
@@ -97,8 +93,7 @@ class Partial:
         self._fs.fsync(self._folder)
 
     def _append(self, body: dict[str, Any]) -> None:
-        text = json.dumps(body, separators=(",", ":")).encode("ascii")
-        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        line = lines.encode(body)
         self._fs.write_at(self._journal, line, self._end)
         self._end += len(line)
 
@@ -207,16 +202,6 @@ class Partial:
         self.fd = self._journal = -1
 
 
-def _checked(line: bytes) -> dict[str, Any] | None:
-    try:
-        if int(line[:8], 16) != zlib.crc32(line[9:]):
-            return None
-        body = json.loads(line[9:])
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
-
-
 def clear(fs: Fs, folder: int, name: str) -> None:
     """Remove what a killed run left beside content that is whole; the caller holds its lock. Raises OSError."""
     for part in (name + JOURNAL, name + SUFFIX):
@@ -230,20 +215,20 @@ def peek(folder: str, name: str, size: int) -> int:
     try:
         if os.lstat(f"{folder}/{name}{SUFFIX}").st_size != size:
             return 0
-        lines = walk.read_small(f"{folder}/{name}{JOURNAL}", _MAX_JOURNAL).split(b"\n")[:-1]
+        found = walk.read_small(f"{folder}/{name}{JOURNAL}", _MAX_JOURNAL).split(b"\n")[:-1]
     except OSError:
         return 0
-    head = _checked(lines[0]) if lines else None
+    head = lines.decode(found[0]) if found else None
     if head is None or [head.get(k) for k in ("v", "content", "size")] != [_VERSION, name, size]:
         return 0
-    return _ranges(lines[1:], size)[0].total
+    return _ranges(found[1:], size)[0].total
 
 
-def _ranges(lines: Sequence[bytes], size: int) -> tuple[Ranges, str, int]:
+def _ranges(journal: Sequence[bytes], size: int) -> tuple[Ranges, str, int]:
     """(ranges, last tag, bytes of journal that make sense) of the lines after the first."""
     found, tag, length = Ranges(), "", 0
-    for line in lines:
-        body = _checked(line)
+    for line in journal:
+        body = lines.decode(line)
         if body is None:
             break
         tag = body["tag"] if isinstance(body.get("tag"), str) else tag

@@ -13,14 +13,13 @@ and its own position, so that remains of an earlier use of the file are never ta
 from __future__ import annotations
 
 import errno
-import json
 import os
-import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from cachetui import lines
 from cachetui.fs import Fs
 from cachetui.plans.model import Identity, Replacement, TrashedItem
 
@@ -142,8 +141,8 @@ class Record:
     def read(cls, fd: int) -> Record:
         """The record of an open file. Never raises for what is in it: lines end where they stop making sense."""
         record = cls(fd)
-        for line in _text(fd).split(b"\n")[:-1]:
-            body = _checked(line)
+        for line in lines.read(fd, _MAX):
+            body = lines.decode(line)
             if body is None or not record._take(body):
                 break
             record._end += len(line) + 1
@@ -214,8 +213,7 @@ class Record:
         self._apply(do, body)
 
     def _write(self, fs: Fs, body: dict[str, Any]) -> None:
-        text = json.dumps(body, separators=(",", ":")).encode("ascii")
-        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        line = lines.encode(body)
         if self._end + len(line) > _MAX:
             raise OSError(errno.EFBIG, "too many files for one operation; delete fewer at a time")
         size = os.fstat(self.fd).st_size
@@ -239,29 +237,6 @@ def reserve(fs: Fs, fd: int) -> None:
     if missing > 0:
         fs.write_at(fd, bytes(missing), RESERVED - missing)
         fs.fsync(fd)
-
-
-def _text(fd: int) -> bytes:
-    chunks: list[bytes] = []
-    offset = 0
-    while offset < _MAX and (chunk := os.pread(fd, 65536, offset)):
-        end = chunk.find(b"\0")
-        if end >= 0:
-            chunks.append(chunk[:end])
-            break
-        chunks.append(chunk)
-        offset += len(chunk)
-    return b"".join(chunks)
-
-
-def _checked(line: bytes) -> dict[str, Any] | None:
-    try:
-        if int(line[:8], 16) != zlib.crc32(line[9:]):
-            return None
-        body = json.loads(line[9:])
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
 
 
 def _body(intent: Intent) -> dict[str, Any]:

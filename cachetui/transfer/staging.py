@@ -13,13 +13,12 @@ import errno
 import json
 import os
 import stat
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from cachetui import walk
+from cachetui import lines, walk
 from cachetui.fs import Fs, open_dir
 from cachetui.plans import lock
 from cachetui.plans.moves import Meter, remove_tree
@@ -62,8 +61,8 @@ class Log:
 
     def read(self) -> None:
         """Take in what was written before; lines end where they stop making sense."""
-        for line in _text(self.fd).split(b"\n")[:-1]:
-            body = _checked(line)
+        for line in lines.read(self.fd, _MAX):
+            body = lines.decode(line)
             if body is None or body.get("n") != self._count or not self._take(body):
                 return
             self._end += len(line) + 1
@@ -109,8 +108,7 @@ class Log:
         self.fs.fsync(self.fd)
 
     def _write(self, body: dict[str, Any]) -> None:
-        text = json.dumps({"n": self._count, **body}, separators=(",", ":")).encode("ascii")
-        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        line = lines.encode({"n": self._count, **body})
         self.fs.write_at(self.fd, line, self._end)
         self._take({"n": self._count, **body})
         self._end += len(line)
@@ -325,26 +323,3 @@ def ensure_folder(fs: Fs, path: str) -> None:
         fs.fsync(parent)
     finally:
         os.close(parent)
-
-
-def _text(fd: int) -> bytes:
-    chunks: list[bytes] = []
-    offset = 0
-    while offset < _MAX and (chunk := os.pread(fd, 1 << 18, offset)):
-        end = chunk.find(b"\0")
-        if end >= 0:
-            chunks.append(chunk[:end])
-            break
-        chunks.append(chunk)
-        offset += len(chunk)
-    return b"".join(chunks)
-
-
-def _checked(line: bytes) -> dict[str, Any] | None:
-    try:
-        if int(line[:8], 16) != zlib.crc32(line[9:]):
-            return None
-        body = json.loads(line[9:])
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
