@@ -98,6 +98,7 @@ def elsewhere(ground: Ground, base: Item, st: os.stat_result) -> Item:
             return read_repo(distant, top, name, base.kind, base.name, base.id)
 
     late = afar.slow(base, lead, link)
+    item: Item | None
     try:
         item = afar.patiently(lead.real, read, late)
     except OSError:
