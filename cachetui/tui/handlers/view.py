@@ -216,7 +216,7 @@ def empty_page(main: MainScreen, page: describe.Page) -> list[Content]:
     for key, text in (
         ("try it", "cachetui demo opens a small world of models where every key can be pressed without risk"),
         ("look in", "cachetui --cache-dir FOLDER shows a folder of your own; it can be given several times"),
-        ("get one", "hf download Qwen/Qwen3-0.6B, or ollama pull llama3.2: it shows up here"),
+        ("get one", "D finds a model on the Hub, or has Ollama pull one: it shows up here"),
         ("looked at", "the Hugging Face hub cache, Ollama, ~/models and more; cachetui info says where"),
     ):
         out += page.row(key, text)

@@ -36,6 +36,7 @@ _GOOD, _WARN, _BAD = "$text-success", "$text-warning", "$text-error"
 _TYPING, _RESTING = 0.35, 0.25
 """Seconds without a key before the Hub is asked: for a list, and for what one result is."""
 _VARIANTS = 5
+_WORD = 32
 _KEYS = [
     ("choose", "Enter", "choose"),
     ("variants", "v", "its variants"),
@@ -65,7 +66,8 @@ class SearchScreen(ModalScreen[str | None]):
         self._known: dict[str, About | PullError] = {}
         self._asked = 0
         """Counts the questions, so that a late answer is known as one."""
-        self._timer: Timer | None = None
+        self._waiting: dict[str, Timer] = {}
+        """One for each kind of question: an answer to one must not put off another."""
         self._refused: PullError | None = None
         """Why nothing can be asked at all."""
 
@@ -132,12 +134,12 @@ class SearchScreen(ModalScreen[str | None]):
     @on(Input.Changed)
     def _typed(self) -> None:
         if self._refused is None and self._asked:
-            self._later(_TYPING, self._find)
+            self._later("find", _TYPING, self._find)
 
-    def _later(self, seconds: float, act: Callable[[], None]) -> None:
-        if self._timer is not None:
-            self._timer.stop()
-        self._timer = self.set_timer(seconds, act)
+    def _later(self, what: str, seconds: float, act: Callable[[], None]) -> None:
+        if what in self._waiting:
+            self._waiting[what].stop()
+        self._waiting[what] = self.set_timer(seconds, act)
 
     def _value(self, id_: str) -> str:
         return self.query_one(id_, Input).value.strip()
@@ -192,20 +194,21 @@ class SearchScreen(ModalScreen[str | None]):
             marks.append(("  on this machine", _GOOD))
         if hit.gated or hit.private:
             marks.append(("  gated" if hit.gated else "  private", _WARN))
-        room = min(self._cachetui.size.width, 110) - 12 - sum(len(text) for text, _ in marks)
+        width = max(self.query_one("#search").content_size.width - 4, 20)
+        room = width - sum(len(text) for text, _ in marks)
         told = [
             self._bytes(hit.size) if hit.size else "size not known",
             f"{units_of(hit.parameters)} parameters" if hit.parameters else "",
-            f"{hit.downloads:,} downloads",
-            f"{hit.likes:,} likes",
-            hit.licence,
-            hit.task,
+            f"{hit.downloads:,} download{'' if hit.downloads == 1 else 's'}",
+            f"{hit.likes:,} like{'' if hit.likes == 1 else 's'}",
+            clip(hit.licence, _WORD),
+            clip(hit.task, _WORD),
             " ".join(hit.variants).upper(),
         ]
         return Content("\n").join(
             (
                 line((clip(hit.repo, max(room, 20)), _STRONG), *marks),
-                line((" · ".join(t for t in told if t), _SECOND)).truncate(max(self._cachetui.size.width - 12, 20)),
+                line((" · ".join(t for t in told if t), _SECOND)).truncate(width, ellipsis=True),
             )
         )
 
@@ -224,7 +227,7 @@ class SearchScreen(ModalScreen[str | None]):
             self._tell(self._about(known))
         else:
             self._tell([words("looking what it is…", _DIM)])
-            self._later(_RESTING, partial(self._look, hit.repo))
+            self._later("look", _RESTING, partial(self._look, hit.repo))
 
     def _look(self, repo: str) -> None:
         """Ask what a result is, when the cursor rests on it."""
