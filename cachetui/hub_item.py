@@ -97,8 +97,7 @@ def elsewhere(ground: Ground, base: Item, st: os.stat_result) -> Item:
         with Folder(far) as top:
             return read_repo(distant, top, name, base.kind, base.name, base.id)
 
-    late = afar.slow(base, lead, link)
-    item: Item | None
+    late: Item | None = afar.slow(base, lead, link)
     try:
         item = afar.patiently(lead.real, read, late)
     except OSError:

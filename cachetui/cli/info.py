@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cachetui import __version__, paths, units
 from cachetui.cli import common
 from cachetui.config import Where
+from cachetui.model import Problem, Root
 from cachetui.text import safe
 
 
@@ -27,14 +29,19 @@ def info(cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_j
     """
     from cachetui.plans.trash import entries
     from cachetui.scan import find_roots
-    from cachetui.store import all_stores
 
     where = common.to_where(cache_dir, search)
-    binary = binary or where.config.binary_units
     roots, problems = find_roots(where)
     common.recover(roots, dry_run=True)
     trashes = sorted({e.trash for e in entries(roots)})
-    kept = _archives(where)
+    if as_json:
+        _emit(roots, problems, trashes, _archives(where))
+    else:
+        _print(roots, problems, trashes, _archives(where), binary or where.config.binary_units)
+
+
+def _files() -> dict[str, str]:
+    """Every file and folder of the program's own, by what it is."""
     files: dict[str, str | os.PathLike[str]] = {
         "config": paths.config_file(),
         "pins": paths.pins_file(),
@@ -47,80 +54,97 @@ def info(cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_j
         "program": os.path.dirname(os.path.abspath(common.__file__)),
         "python": sys.executable,
     }
-    if as_json:
-        from cachetui.cli import data
+    return {name: str(path) for name, path in files.items()}
 
-        rows: list[dict[str, Any]] = []
-        for r in roots:
-            disk = None if r.offline else data.disk_of(r.path)
-            rows.append(
+
+def _emit(
+    roots: Sequence[Root], problems: Sequence[Problem], trashes: Sequence[str], archives: Sequence[Archive]
+) -> None:
+    from cachetui.cli import data
+    from cachetui.store import all_stores
+
+    data.emit(
+        {
+            "version": __version__,
+            "python_version": sys.version.split()[0],
+            "platform": sys.platform,
+            "stores": [{"name": s.name, "title": s.title} for s in all_stores()],
+            "roots": [_root_row(r) for r in roots],
+            "paths": {name: {**data.path_fields(p), "exists": os.path.exists(p)} for name, p in _files().items()},
+            "trash": [data.path_fields(t) for t in trashes],
+            "archives": [
                 {
-                    "store": r.store,
-                    **data.path_fields(r.path),
-                    "given": data.plain(r.given),
-                    "origin": data.plain(r.origin),
-                    "group": data.plain(r.group),
-                    "writable": r.writable,
-                    "archive": r.archive or None,
-                    "offline": r.offline,
-                    "disk_total": disk[0] if disk else None,
-                    "disk_free": disk[1] if disk else None,
-                    "problems": [data.problem(p) for p in r.problems],
+                    "id": a.id,
+                    **data.path_fields(a.path),
+                    "reachable": a.reachable,
+                    "known": a.known,
+                    "label": data.plain(a.label),
+                    "filesystem": data.plain(a.filesystem),
+                    "items": a.items,
+                    "size": a.size,
+                    "last_seen": units.iso(a.seen),
                 }
-            )
-        data.emit(
-            {
-                "version": __version__,
-                "python_version": sys.version.split()[0],
-                "platform": sys.platform,
-                "stores": [{"name": s.name, "title": s.title} for s in all_stores()],
-                "roots": rows,
-                "paths": {name: {**data.path_fields(str(p)), "exists": os.path.exists(p)} for name, p in files.items()},
-                "trash": [data.path_fields(t) for t in trashes],
-                "archives": [
-                    {
-                        "id": a.id,
-                        **data.path_fields(a.path),
-                        "reachable": a.reachable,
-                        "known": a.known,
-                        "label": data.plain(a.label),
-                        "filesystem": data.plain(a.filesystem),
-                        "items": a.items,
-                        "size": a.size,
-                        "last_seen": units.iso(a.seen),
-                    }
-                    for a in kept
-                ],
-                "problems": [data.problem(p) for p in problems],
-            }
-        )
-        return
+                for a in archives
+            ],
+            "problems": [data.problem(p) for p in problems],
+        }
+    )
+
+
+def _root_row(root: Root) -> dict[str, Any]:
+    from cachetui.cli import data
+
+    disk = None if root.offline else data.disk_of(root.path)
+    return {
+        "store": root.store,
+        **data.path_fields(root.path),
+        "given": data.plain(root.given),
+        "origin": data.plain(root.origin),
+        "group": data.plain(root.group),
+        "writable": root.writable,
+        "archive": root.archive or None,
+        "offline": root.offline,
+        "disk_total": disk[0] if disk else None,
+        "disk_free": disk[1] if disk else None,
+        "problems": [data.problem(p) for p in root.problems],
+    }
+
+
+def _print(
+    roots: Sequence[Root],
+    problems: Sequence[Problem],
+    trashes: Sequence[str],
+    archives: Sequence[Archive],
+    binary: bool,
+) -> None:
     from cachetui.cli.data import disk_of
     from cachetui.cli.table import Column, fields, out, table
 
     fields([("cachetui", __version__), ("python", f"{sys.version.split()[0]} on {sys.platform}")])
     out()
-    rows_ = []
+    rows = []
     for r in roots:
         disk = None if r.offline else disk_of(r.path)
         free = units.size(disk[1], binary=binary) if disk else "?"
-        rows_.append((r.path, r.store, free, r.origin, "offline" if r.offline else "" if r.writable else "read-only"))
-    if rows_:
-        table([Column("ROOT"), Column("STORE"), Column("FREE", right=True), Column("BECAUSE OF"), Column("")], rows_)
+        rows.append((r.path, r.store, free, r.origin, "offline" if r.offline else "" if r.writable else "read-only"))
+    if rows:
+        table([Column("ROOT"), Column("STORE"), Column("FREE", right=True), Column("BECAUSE OF"), Column("")], rows)
     else:
         out("No root exists yet.")
     for about, p in [*((r.path, p) for r in roots for p in r.problems), *(("", p) for p in problems)]:
         out(f"! {safe(about)}: {safe(p.message)}" if about else f"! {safe(p.message)}")
     out()
-    fields(
-        [(name.replace("_", " "), str(p) if os.path.exists(p) else f"{p}  (not there)") for name, p in files.items()]
-    )
+    fields([(name.replace("_", " "), p if os.path.exists(p) else f"{p}  (not there)") for name, p in _files().items()])
     fields([("trash", t) for t in trashes])
-    for a in kept:
-        where_ = "" if a.reachable else f", not there (last seen {units.age(a.seen)})"
-        held = f"{'1 item' if a.items == 1 else f'{a.items} items'}, {units.size(a.size, binary=binary)}"
-        label = f' on "{a.label}"' if a.label else ""
-        fields([("archive", f"{a.path}{label}: {held}{where_}{'' if a.known else ', foreign: cachetui adopt'}")])
+    fields([("archive", _archive_line(a, binary)) for a in archives])
+
+
+def _archive_line(archive: Archive, binary: bool) -> str:
+    away = "" if archive.reachable else f", not there (last seen {units.age(archive.seen)})"
+    count = "1 item" if archive.items == 1 else f"{archive.items} items"
+    label = f' on "{archive.label}"' if archive.label else ""
+    foreign = "" if archive.known else ", foreign: cachetui adopt"
+    return f"{archive.path}{label}: {count}, {units.size(archive.size, binary=binary)}{away}{foreign}"
 
 
 @dataclass(frozen=True)
