@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -39,8 +40,10 @@ Key = tuple[str, str]
 
 def archive_roots(where: Where) -> Iterator[Root]:
     """The folders of every archive that can be reached now, each as a root of the store whose layout it has."""
-    for found in archives.locate(where):
-        group = ARCHIVE_GROUP + (filesystem.identity(found.directory)[0] or found.directory)
+    there = archives.locate(where)
+    names = _names([found.directory for found in there], [found.manifest.id for found in there])
+    for found in there:
+        group = ARCHIVE_GROUP + names[found.directory]
         for name, store in _PARTS:
             path = os.path.join(found.directory, name)
             if os.path.islink(path) or not os.path.isdir(path):
@@ -48,6 +51,24 @@ def archive_roots(where: Where) -> Iterator[Root]:
             root = make_root(store, path, f"archive {found.manifest.id[:8]} at {found.directory}", group=group)
             if root is not None:
                 yield replace(root, archive=found.manifest.id)
+
+
+def _names(directories: Sequence[str], ids: Sequence[str]) -> dict[str, str]:
+    """What each archive is called: the label of its drive, else the last name of its mount point.
+
+    Its whole path where there is neither, or where two drives would be called alike.
+    """
+    registry = archives.known()
+    mounts = filesystem.mounts()
+    found: dict[str, tuple[str, str]] = {}
+    for directory, id_ in zip(directories, ids, strict=True):
+        mount = filesystem.mount_of(directory, mounts)
+        point = mount.point if mount is not None else ""
+        known = registry.get(id_)
+        label = filesystem.identity(directory)[0] or (known.label if known is not None else "")
+        found[directory] = label or os.path.basename(point) or directory, point
+    taken = Counter(name for name, _ in set(found.values()))
+    return {d: name if taken[name] == 1 else d for d, (name, _) in found.items()}
 
 
 class Links:

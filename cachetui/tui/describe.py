@@ -117,7 +117,7 @@ def _newer(commit: str, page: Page) -> list[Content]:
 def _problems(problems: Sequence[Problem], page: Page) -> list[Content]:
     out: list[Content] = []
     for n, problem in enumerate(problems[:_MANY]):
-        out += page.row("problems" if n == 0 else "", ("! ", BAD), (problem.message, BAD))
+        out += page.row("problems" if n == 0 else "", ("! ", BAD), (_short(problem.message, page), BAD))
         if problem.path:
             out += page.row("", (short_path(problem.path, page.home), DIM))
         if problem.hint:
@@ -214,11 +214,16 @@ def _place(item: Item, page: Page) -> list[Content]:
 
 
 def _readable(value: str, page: Page) -> str:
-    """A point in time as an age, a path with `~`; anything else as it is."""
+    """A point in time as an age, paths with `~`; anything else as it is."""
     try:
         return _ago(datetime.fromisoformat(value).timestamp(), page.now) if len(value) >= 19 else value
     except ValueError:
-        return short_path(value, page.home)
+        return _short(short_path(value, page.home), page)
+
+
+def _short(text: str, page: Page) -> str:
+    """A sentence, its paths with `~` for the home folder."""
+    return text.replace(f" {page.home}/", " ~/") if page.home else text
 
 
 def _owner(uid: int, gid: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -123,6 +124,18 @@ def test_archives_are_roots_that_say_who_links_to_them(archived: World) -> None:
     assert len(inside) == 5
     for item in inside:
         assert item.states == ("ok",) and extra(item, "linked from"), item.id
+
+
+def test_an_archive_is_called_by_its_label_or_where_its_drive_is_mounted(archived: World) -> None:
+    mount = filesystem.mount_of(str(archived.archive))
+    assert mount is not None
+    last = os.path.basename(mount.point)
+    assert {r.root.group for r in archived.scan().roots if r.root.archive} == {f"Archive {last}"}
+    registry = paths.archives_file()
+    body = json.loads(registry.read_text())
+    body["archives"][0]["label"] = "red stick"
+    registry.write_text(json.dumps(body))
+    assert {r.root.group for r in archived.scan().roots if r.root.archive} == {"Archive red stick"}
 
 
 def test_a_name_means_the_linked_one_and_the_archive_by_its_root(archived: World) -> None:

@@ -228,6 +228,7 @@ async def test_what_is_away_says_where_it_is(app: CachetuiApp) -> None:
         await pilot.pause()
         text = str(main.details._body.render())
         assert "offline" in text and "drives/big" in "".join(text.split()) and "plug" in text
+        assert app.where.home not in "".join(text.split()) and "liesat~/" in "".join(text.split())
         assert "big offline" in main.strip.render().plain
         hub = main.models.rows[0]
         scan = main.shelf.scan

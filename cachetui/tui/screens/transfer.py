@@ -139,11 +139,12 @@ class TransferScreen(ModalScreen[frozenset[str] | None]):
         return out
 
     def _drive(self, drive: Drive) -> list[Content]:
-        name = " ".join(w for w in (drive.label, f"({drive.filesystem})" if drive.filesystem else "") if w)
+        both = f"{drive.label} ({drive.filesystem})" if drive.label and drive.filesystem else ""
+        name = both or drive.label or drive.filesystem
         mount = f"{name} at {drive.mount}" if drive.mount else name or drive.directory
-        out = hang(words("Drive", _DIM), line(mount, (f", {self._bytes(drive.free)} free", _DIM)), 7, self._width)
+        out = hang(words("Drive", _DIM), line(mount, (f", {self._bytes(drive.free)} free", _DIM)), 6, self._width)
         for note in drive.notes:
-            out += hang(Content(""), line(("! ", _WARN), note), 7, self._width)
+            out += hang(Content(""), line(("! ", _WARN), note), 6, self._width)
         return [*out, Content("")]
 
     def _item(self, item: TransferItem) -> list[Content]:
