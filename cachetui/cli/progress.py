@@ -6,8 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from cachetui import units
 from cachetui.model import Item, Root, RootScan, Stub
 from cachetui.text import safe
 
@@ -106,7 +108,7 @@ class Bar(Line):
         if progress.total:
             filled = min(progress.done * _BAR // progress.total, _BAR)
             bar = "█" * filled + "░" * (_BAR - filled) + "  "
-        self.show(bar + words.line(progress, binary=self._binary))
+        self.show(bar + words.line(progress, partial(units.size, binary=self._binary)))
 
     def log(self, text: str) -> None:
         """A line that stays."""

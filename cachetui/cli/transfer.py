@@ -107,7 +107,7 @@ def run(spec: Spec, *, binary: bool) -> Ended:
         pass  # then the next start cannot offer it; its copy is still found on the drive
     if not sys.stderr.isatty():
         common.say(f"{spec.title} ...")
-    with Bar(binary) as bar, _stoppable() as cancel:
+    with Bar(binary) as bar, stoppable() as cancel:
         ended = runner.run(spec, bar.tell, cancel, on_log=bar.log)
     with suppress(OSError):
         unfinished.settle(spec, ended, known)
@@ -115,7 +115,7 @@ def run(spec: Spec, *, binary: bool) -> Ended:
 
 
 @contextmanager
-def _stoppable() -> Iterator[threading.Event]:
+def stoppable() -> Iterator[threading.Event]:
     """An event that Control-C sets; the second one interrupts at once."""
     cancel = threading.Event()
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cachetui import units
-from cachetui.cli import common
+from cachetui.cli import common, transfer
 from cachetui.cli.common import Failed, Session
 from cachetui.cli.verify_show import Report, emit, show
 from cachetui.model import Item
@@ -22,11 +18,9 @@ from cachetui.text import safe
 from cachetui.verify.model import DAMAGED
 
 if TYPE_CHECKING:
-    from cachetui.cli.progress import Line
+    from cachetui.cli.progress import Bar
     from cachetui.jobs.meter import Meter
-    from cachetui.jobs.model import Json, Progress
-
-_INTERRUPTED = 130
+    from cachetui.jobs.model import Json
 
 
 @common.verb()
@@ -107,7 +101,7 @@ def verify(
     if as_json:
         emit(report)
     if report.cancelled:
-        return _INTERRUPTED
+        return transfer.INTERRUPTED
     return 1 if any(v.outcome == DAMAGED for v in report.verdicts) else 0
 
 
@@ -125,7 +119,7 @@ def _items(
 
 def _run(session: Session, items: Sequence[Item], *, everything: bool, full: bool, nice: bool) -> Report:
     """The worker's report. Raises Failed."""
-    from cachetui.cli.progress import Line
+    from cachetui.cli.progress import Bar
     from cachetui.jobs import requests, runner
     from cachetui.jobs.model import JobState
 
@@ -133,8 +127,8 @@ def _run(session: Session, items: Sequence[Item], *, everything: bool, full: boo
         return Report(())
     spec = requests.verify(session.where, () if everything else [i.key for i in items], full=full)
     spec = replace(spec, request={**spec.request, "nice": nice})
-    with _stopping() as stop, Line() as line:
-        ended = runner.run(spec, lambda p: line.show(_progress(p, session.binary)), stop)
+    with transfer.stoppable() as stop, Bar(session.binary) as bar:
+        ended = runner.run(spec, bar.tell, stop)
     if ended.state is JobState.FAILED:
         raise Failed(safe(ended.reason) + (f"\n{safe(ended.advice)}" if ended.advice else ""))
     return _report(ended.result, len(items), ended.state is JobState.CANCELLED)
@@ -143,7 +137,7 @@ def _run(session: Session, items: Sequence[Item], *, everything: bool, full: boo
 def _run_online(session: Session, items: Sequence[Item], *, full: bool, nice: bool) -> Report:
     """In this process, for workers that do not download may not use the network."""
     from cachetui import verify as core
-    from cachetui.cli.progress import Line
+    from cachetui.cli.progress import Bar
     from cachetui.jobs.meter import Meter
     from cachetui.verify.disks import step_aside
     from cachetui.verify.online import Hub
@@ -152,8 +146,8 @@ def _run_online(session: Session, items: Sequence[Item], *, full: bool, nice: bo
         step_aside()
     notes: list[str] = []
     hub = Hub(notes.append)
-    with _stopping() as stop, Line() as line:
-        listener = _Listener(line, Meter(), session.binary)
+    with transfer.stoppable() as stop, Bar(session.binary) as bar:
+        listener = _Listener(bar, Meter())
         found = tuple(
             core.check(
                 session.scan, items, full=full, progress=listener, cancelled=stop.is_set, note=notes.append, ask=hub.ask
@@ -165,17 +159,16 @@ def _run_online(session: Session, items: Sequence[Item], *, full: bool, nice: bo
 class _Listener:
     """Draws the progress of a check in this process (verify.Progress)."""
 
-    def __init__(self, line: Line, meter: Meter, binary: bool) -> None:
-        self._line = line
+    def __init__(self, bar: Bar, meter: Meter) -> None:
+        self._bar = bar
         self._meter = meter
-        self._binary = binary
 
     def advance(self, phase: str, done: int, total: int, name: str) -> None:
         """`done` of `total` items (look) or bytes (verify)."""
         unit = "items" if phase == "look" else "bytes"
         message = {"phase": phase, "done": done, "total": total, "unit": unit, "name": name}
         if (p := self._meter.update(message, time.monotonic())) is not None:
-            self._line.show(_progress(p, self._binary))
+            self._bar.tell(p)
 
 
 def _report(result: Json | None, items: int, cancelled: bool) -> Report:
@@ -184,40 +177,3 @@ def _report(result: Json | None, items: int, cancelled: bool) -> Report:
     body = result or {}
     verdicts = tuple(verdict_of(v) for v in body.get("verdicts", ()))
     return Report(verdicts, tuple(body.get("notes", ())), body.get("items", items), cancelled)
-
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """An event that Control-C sets, so that what was found so far is told; the second one ends at once."""
-    stop = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-
-    def ask(number: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _progress(p: Progress, binary: bool) -> str:
-    if p.unit != "bytes":
-        return f"looking at {p.done} of {p.total}: {p.name}" if p.total else "looking"
-
-    def size(n: float) -> str:
-        return units.size(int(n), binary=binary)
-
-    share = f"{p.done * 100 // p.total} %, " if p.total else ""
-    text = f"verifying {share}{size(p.done)} of {size(p.total)}"
-    if p.rate:
-        text += f", {size(p.rate)}/s"
-    if p.eta is not None:
-        minutes, seconds = divmod(int(p.eta), 60)
-        text += f", {minutes}:{seconds:02} left"
-    if p.stalled:
-        text += f", nothing came for {int(p.stalled)} s"
-    return f"{text}: {p.name}"

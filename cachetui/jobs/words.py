@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from cachetui import units
+from collections.abc import Callable
+
 from cachetui.jobs.model import Progress
+
+Size = Callable[[int], str]
+"""Bytes for people."""
 
 PHASES = {
     "start": "starting",
@@ -11,7 +15,7 @@ PHASES = {
     "copy": "copying",
     "check": "reading back",
     "swap": "linking",
-    "free": "freeing",
+    "free": "freeing the original",
     "wait": "waiting",
     "verify": "reading",
     "list": "listing",
@@ -30,22 +34,22 @@ def percent(progress: Progress) -> str:
     return f"{min(progress.done * 100 // progress.total, 100)} %" if progress.total else ""
 
 
-def amount(progress: Progress, *, binary: bool = False) -> str:
+def amount(progress: Progress, size: Size) -> str:
     """`1.2 GB of 2.8 GB`, or counts of other units."""
     if progress.unit != "bytes":
         of = f" of {progress.total:,}" if progress.total else ""
         return f"{progress.done:,}{of} {progress.unit}"
-    of = f" of {units.size(progress.total, binary=binary)}" if progress.total else ""
-    return units.size(progress.done, binary=binary) + of
+    of = f" of {size(progress.total)}" if progress.total else ""
+    return size(progress.done) + of
 
 
-def rate(progress: Progress, *, binary: bool = False) -> str:
+def rate(progress: Progress, size: Size) -> str:
     """`118 MB/s`; empty while it is not known."""
     if progress.rate <= 0:
         return ""
     if progress.unit != "bytes":
         return f"{progress.rate:,.0f} {progress.unit}/s"
-    return f"{units.size(int(progress.rate), binary=binary)}/s"
+    return f"{size(int(progress.rate))}/s"
 
 
 def left(progress: Progress) -> str:
@@ -62,13 +66,13 @@ def stands_still(progress: Progress) -> str:
     return f"no progress for {int(progress.stalled)} s" if progress.stalled else ""
 
 
-def line(progress: Progress, *, binary: bool = False) -> str:
+def line(progress: Progress, size: Size) -> str:
     """All of it on one line."""
     parts = (
         phase(progress),
         percent(progress),
-        amount(progress, binary=binary),
-        stands_still(progress) or rate(progress, binary=binary),
+        amount(progress, size),
+        stands_still(progress) or rate(progress, size),
         left(progress),
         progress.name,
     )

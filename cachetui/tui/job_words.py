@@ -1,15 +1,13 @@
-"""How a job is told: a state as a word, percent, bytes, rate, time left. No Textual in here."""
+"""How a job is told: its state as a word, and what became of it. No Textual in here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cachetui.jobs.model import Job, JobState, Progress
+from cachetui.jobs.words import Size
 from cachetui.tui.text import Part
-
-Size = Callable[[int], str]
-"""Bytes for people."""
 
 DIM, STRONG, ACCENT, GOOD, WARN, BAD = (
     "$foreground-muted", "bold", "$accent", "$text-success", "$text-warning", "$text-error",
@@ -21,18 +19,6 @@ _STYLES = {
     JobState.DONE: GOOD,
     JobState.FAILED: BAD,
     JobState.CANCELLED: DIM,
-}
-PHASES = {
-    "copy": "copying",
-    "check": "reading back",
-    "swap": "linking",
-    "free": "freeing the original",
-    "look": "looking",
-    "verify": "reading",
-    "list": "listing",
-    "download": "downloading",
-    "pull": "pulling",
-    "start": "starting",
 }
 
 
@@ -54,48 +40,6 @@ def undone(job: Job) -> list[tuple[str, str]]:
 def part_done(progress: Progress) -> float | None:
     """From 0 to 1; None where the total is not known."""
     return min(progress.done / progress.total, 1.0) if progress.total > 0 else None
-
-
-def phase_word(progress: Progress) -> str:
-    """What it is doing, in our own words where we know the phase."""
-    return PHASES.get(progress.phase, progress.phase)
-
-
-def percent(progress: Progress) -> str:
-    """`43 %`, or nothing where that cannot be told. Never 100 before the end."""
-    part = part_done(progress)
-    return "" if part is None else f"{int(part * 100)} %"
-
-
-def amount(progress: Progress, size: Size) -> str:
-    """`1.2 GB of 2.8 GB`, or counts of other units."""
-    if progress.unit != "bytes":
-        done = f"{progress.done:,}"
-        return f"{done} of {progress.total:,} {progress.unit}" if progress.total else f"{done} {progress.unit}"
-    return f"{size(progress.done)} of {size(progress.total)}" if progress.total else size(progress.done)
-
-
-def rate(progress: Progress, size: Size) -> str:
-    """`118 MB/s`; empty while it is not known."""
-    if progress.rate <= 0:
-        return ""
-    per_second = size(int(progress.rate)) if progress.unit == "bytes" else f"{progress.rate:,.0f} {progress.unit}"
-    return f"{per_second}/s"
-
-
-def left(progress: Progress) -> str:
-    """`0:31 left`; empty while it is not known."""
-    if progress.eta is None:
-        return ""
-    seconds = int(progress.eta)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"
-
-
-def stands_still(progress: Progress) -> str:
-    """That nothing moved for a while; empty where it moves."""
-    return f"no progress for {int(progress.stalled)} s" if progress.stalled else ""
 
 
 def summary(job: Job, size: Size) -> str:

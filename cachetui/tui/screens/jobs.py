@@ -14,6 +14,7 @@ from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from cachetui import units
+from cachetui.jobs import words as telling
 from cachetui.jobs.model import Job, JobState, Spec
 from cachetui.tui import job_words
 from cachetui.tui.job_words import BAD, DIM, STRONG, WARN
@@ -135,12 +136,12 @@ class JobsScreen(ModalScreen[None]):
             cells = min(_BAR, self._width // 4)
             drawn = bar(part, cells)
             parts = [(drawn, "$primary"), ("░" * (cells - len(drawn)), "$foreground-disabled"), ("  ", "")]
-        told = [job_words.percent(p), job_words.amount(p, self._bytes)]
+        told = [telling.percent(p), telling.amount(p, self._bytes)]
         if p.stalled:
-            told.append(job_words.stands_still(p))
+            told.append(telling.stands_still(p))
         elif job.state is JobState.RUNNING:
-            told += [job_words.rate(p, self._bytes), job_words.left(p)]
-        told.append(job_words.phase_word(p))
+            told += [telling.rate(p, self._bytes), telling.left(p)]
+        told.append(telling.phase(p))
         return line(*parts, (" · ".join(t for t in told if t), _SECOND))
 
     @on(OptionList.OptionHighlighted)

@@ -10,6 +10,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from cachetui import units
+from cachetui.jobs import words as telling
 from cachetui.jobs.model import Job, JobState
 from cachetui.tui import job_words
 from cachetui.tui.text import Part, clip, line
@@ -75,8 +76,8 @@ class JobLine(Widget):
         figures: list[Part] = []
         p = job.progress
         if p is not None and job.state is not JobState.QUEUED:
-            words = [job_words.phase_word(p), job_words.percent(p)]
-            moving = [job_words.rate(p, size), job_words.left(p)] if not p.stalled else [job_words.stands_still(p)]
+            words = [telling.phase(p), telling.percent(p)]
+            moving = [telling.rate(p, size), telling.left(p)] if not p.stalled else [telling.stands_still(p)]
             figures = [("  " + " · ".join(w for w in words + moving if w), "$foreground")]
         drawn: list[Part] = []
         part = job_words.part_done(p) if p is not None else None
