@@ -138,14 +138,13 @@ def _facts(session: Session, text: str, root: str | None) -> list[Facts]:
     from cachetui.memory.sources import NotAModel, facts_of
 
     rows = catalogue.named(text)
-    repos = {r.repo.lower() for r in rows}
-    here = [i for i in session.scan.items if i.kind == "model" and i.name.lower() in repos]
+    here = {i.id.lower() for i in session.scan.items if root in (None, i.root)}
     try:
-        if rows and not (here and len(rows) == 1):
-            on_disk = {i.name.lower(): i for i in here if root in (None, i.root)}
+        if rows:
+            on_disk = [f"hf:{r.repo}".lower() in here for r in rows]
             return [
-                facts_of(on_disk[r.repo.lower()]) if r.repo.lower() in on_disk else catalogue.facts(r.repo)
-                for r in rows
+                facts_of(common.find(session, f"hf:{r.repo}", root).item) if there else catalogue.facts(r.repo)
+                for r, there in zip(rows, on_disk, strict=True)
             ]
         selection = common.find(session, text, root)
         return [facts_of(selection.item, selection.revision)]

@@ -25,6 +25,15 @@ _MLC = (
     "https://github.com/mlc-ai/mlc-llm/blob/f2b1ffe068a84d4703fb695ac9a3615c88713a1a/"
     "python/mlc_llm/model/model_preset.py"
 )
+_COMFY = (
+    "https://github.com/Comfy-Org/ComfyUI/blob/master/comfy/text_encoders/llama.py"
+    " (Qwen3VL_32BConfig: 50 of 64 layers), vision as in " + _TITAN
+)
+_MINICPM = (
+    "https://github.com/InfiniTensor/InfiniLM/blob/84820d6f9240aa7ba2a27abe0c5d5c025768ae52/include/infinicore_infer/"
+    "models/minicpmv.h, https://github.com/OpenBMB/MiniCPM-V/blob/main/docs/minicpm_v2dot6.md, vocabulary:"
+    " https://github.com/rcarmo/go-pherence/blob/33d3fc0c926cc5f416b6fe19bb55adc70fe26aa3/scripts/minicpmv_check.py"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,11 @@ ROWS: tuple[Row, ...] = (
         _TITAN, ("qwen3", "qwen3-vl", "qwen3-vl-8b"), True, True,
     ),
     Row(
+        "Qwen/Qwen3-VL-32B-Instruct",
+        _qwen3_vl(5120, 64, 64, 25600, (1152, 4304, 27)),
+        _COMFY, ("qwen3", "qwen3-vl", "qwen3-vl-32b"), True, True,
+    ),
+    Row(
         "Qwen/Qwen2-VL-7B-Instruct",
         {"model_type": "qwen2_vl", **_QWEN2_7B, "vision_config": {
             "embed_dim": 1280, "hidden_size": 3584, "depth": 32, "mlp_ratio": 4, "num_heads": 16, "patch_size": 14,
@@ -138,7 +152,7 @@ ROWS: tuple[Row, ...] = (
                 "patch_size": 14,
             },
         },
-        "MINICPM", ("minicpm", "minicpm-v"), True, False, "MiniCPM-V 4.6",
+        _MINICPM, ("minicpm", "minicpm-v"), True, False, "MiniCPM-V 4.6",
     ),
     Row(
         "microsoft/Phi-3-vision-128k-instruct",

@@ -67,8 +67,10 @@ def test_no_bytes_break_it(tmp_path_factory: pytest.TempPathFactory, raw: bytes)
     path = tmp_path_factory.mktemp("x") / "m"
     path.write_bytes(struct.pack("<Q", len(raw)) + raw)
     for read in (headers.safetensors, headers.gguf_values, headers.gguf_tensors):
-        with pytest.raises(headers.BadHeader):
-            read(str(path))
+        try:
+            assert isinstance(read(str(path)), tuple)
+        except headers.BadHeader:
+            pass
 
 
 def test_gguf_tensors_stand_behind_the_vocabulary(tmp_path: Path) -> None:
