@@ -9,17 +9,23 @@ from pathlib import Path
 import pytest
 from second import mounted, unmount
 from textual.pilot import Pilot
-from textual.widgets import Button, Input
+from textual.widgets import Button, Input, OptionList, Static
 from tui_world import main_of, names, select, settle, until
 
 from cachetui.config import Where
 from cachetui.jobs.model import JobState
 from cachetui.model import ARCHIVED, OFFLINE
+from cachetui.plans import trash
+from cachetui.scan import scan
+from cachetui.targets import resolve
+from cachetui.transfer import archiving
 from cachetui.tui.app import CachetuiApp
 from cachetui.tui.screens.archive import ArchiveScreen
+from cachetui.tui.screens.ask import AskScreen
 from cachetui.tui.screens.choice import ChoiceScreen
 from cachetui.tui.screens.plan import PlanScreen
 from cachetui.tui.screens.transfer import TransferScreen
+from cachetui.tui.screens.trash import TrashScreen
 
 PHI = "microsoft/phi-2"
 
@@ -271,3 +277,29 @@ async def test_two_archives_to_one_drive_wait_for_each_other(app: CachetuiApp, d
         assert [j.state for j in app.desk.jobs()] == [JobState.DONE] * 2, [j.reason for j in app.desk.jobs()]
         await settle(pilot)
         await until(pilot, lambda: ARCHIVED in _states(app, "openai/whisper-large-v3-turbo"))
+
+
+def _asks(app: CachetuiApp, what: str) -> bool:
+    return isinstance(app.screen, AskScreen) and what in "\n".join(str(s.render()) for s in app.screen.query(Static))
+
+
+async def test_emptying_originals_whose_copy_is_away_asks_again(app: CachetuiApp, drive: Path) -> None:
+    found = scan(app.where)
+    plan = archiving.prepare(found, resolve(found, f"hf:{PHI}"), str(drive / "models"), keep_original=True)
+    assert archiving.execute(plan, accept=plan.cautions).ok
+    unmount(drive)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        main = await settle(pilot)
+        roots = list(main.shelf.roots.values())
+        for answer, left in (("n", 1), ("y", 0)):
+            await pilot.press("T")
+            await until(pilot, lambda: isinstance(app.screen, TrashScreen))
+            mine = next(n for n, e in enumerate(trash.entries(roots)) if e.verb == "archive")
+            app.screen.query_one(OptionList).highlighted = mine
+            await pilot.press("x")
+            await until(pilot, lambda: _asks(app, "Gone for good"))
+            await pilot.press("y")
+            await until(pilot, lambda: _asks(app, "is not there now"))
+            await pilot.press(answer)
+            await settle(pilot)
+            assert sum(e.verb == "archive" for e in trash.entries(roots)) == left
