@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cachetui.archives import HUB, OLLAMA, Entry, File, ManifestError
 from cachetui.fs import DISK, Fs
@@ -29,6 +29,7 @@ from cachetui.transfer.shelf import Shelf, open_shelf
 
 _CONFIRM = "needs a confirmation of its own: "
 CANCELLED = "cancelled: what was copied is kept, and the same command goes on with it"
+_NO_LINKS = "copied, but no layer became a link: all are needed by what was not archived"
 _STAYS = "the copy stays in the archive; run the same command again to finish"
 
 
@@ -85,6 +86,7 @@ def execute(
                 run = _Run(plan, shelf, fs, Totals(progress, plan.bytes), cancelled, accept)
                 for n, item in enumerate(plan.items):
                     results[n] = results[n] or _one(run, item)
+                results = [_with_links(run, i, r) for i, r in zip(plan.items, results, strict=True)]
     except HeldError as e:
         why = str(e)
     except ManifestError as e:
@@ -96,6 +98,16 @@ def execute(
     done = tuple(r or Result(i.target, i.root, False, why) for r, i in zip(results, plan.items, strict=True))
     operation = run.operations[-1] if run is not None and run.operations else ""
     return Outcome(plan.verb, done, operation, tuple(run.messages) if run is not None else ())
+
+
+def _with_links(run: _Run, item: TransferItem, result: Result | None) -> Result | None:
+    """The result of a tag says so when no layer became a link: what shares them was not archived after all."""
+    source = item.selection.item
+    if result is None or not result.done or run.plan.keep or source.store != OLLAMA:
+        return result
+    if any(os.path.islink(f"{item.root}/{b.path}") for b in source.links):
+        return result
+    return replace(result, message=_NO_LINKS)
 
 
 def held_back(plan: TransferPlan, item: TransferItem, accept: frozenset[str]) -> Result | None:

@@ -115,6 +115,12 @@ def test_a_tag_whose_layers_all_stay_is_refused_alone_and_archived_together(driv
     backup = world.plan_archive(twins[0], keep=True)
     assert backup.accepted and archiving.execute(backup, accept=ALL).ok
     together = world.plan_archive(*twins)
+    (alone,) = archiving.execute(replace(together, items=together.items[:1]), accept=ALL).results  # the other failed
+    assert alone.done and "no layer became a link" in alone.message
+    (copy,) = [i for i in world.scan().items if i.root.startswith(str(world.archive)) and i.id == twins[0]]
+    assert copy.states == ("ok",) and ("backup of", f"{twins[0]} in {world.ollama.path}") in copy.extra
+    assert not world.plan_archive(twins[0]).accepted
+    together = world.plan_archive(*twins)
     assert len(together.accepted) == 2 and together.frees > 0
     outcome = archiving.execute(together, accept=ALL)
     assert outcome.ok and outcome.freed == together.frees
