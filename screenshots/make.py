@@ -2,7 +2,8 @@
 
 Each is the real program, driven by key presses, saved as SVG by Textual and turned into PNG by headless Chromium.
 The world is built at full size where the disk has room: its blocks are reserved, not written. The archive of the demo
-lies on a second file system of its own, a sparse image that is mounted: for that it must run as root.
+lies on a second file system of its own, a sparse image that is mounted: for that it must run as root. Pictures of
+downloads are drawn on a small world, beside the test server of tests/download.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hub import HubServer, fill
 from textual.pilot import Pilot
 
 from cachetui.config import Where, load
@@ -29,6 +31,7 @@ from cachetui.jobs.model import Job
 from cachetui.tui.app import CachetuiApp
 
 HERE = Path(__file__).parent
+HUB = HubServer()
 FULL_SIZE = 10**9
 NEEDED = 67 * 10**9
 SMALL = 10**6
@@ -46,6 +49,13 @@ class Picture:
     wait: float = 0.6
     small: bool = False
     """From a world of a thousandth of the size: there every byte is what its hash says."""
+    hub: bool = False
+    """Beside a Hub of our own, on the small world."""
+
+
+def _pull(name: str, *before: str) -> tuple[str, ...]:
+    """Downloads a model; `before` happens between the plan and the job."""
+    return "D", *name, "enter", "wait:2", *before, "y", "wait:0.5"
 
 
 def _mark(*names: str) -> tuple[str, ...]:
@@ -80,12 +90,38 @@ PICTURES = (
         (*_archive("HuggingFaceFW/"), "ended", *_archive("Qwen/"), *_archive("TheBloke/"), "until:20", "J", "k"),
         0.3,
     ),
+    Picture("search", (120, 36), ("D", "wait:1", *"qwen", "wait:1", "down", "wait:2"), small=True, hub=True),
+    Picture("pull", (120, 34), ("D", *"Qwen/Qwen3-0.6B", "enter", "wait:2"), small=True, hub=True),
+    Picture("pull-quant", (120, 30), ("D", *"bartowski/Qwen3-0.6B-GGUF", "enter", "wait:2"), small=True, hub=True),
+    Picture(
+        "downloads",
+        (120, 32),
+        (
+            *_pull("google/gemma-3-270m"),
+            "ended",
+            *_pull("Qwen/Qwen3-0.6B"),
+            *_pull("HuggingFaceTB/SmolLM2-360M"),
+            "until:35",
+            "J",
+            "k",
+            "k",
+        ),
+        small=True,
+        hub=True,
+    ),
+    Picture(
+        "download-failed",
+        (120, 30),
+        (*_pull("Qwen/Qwen3-0.6B", "gate:Qwen/Qwen3-0.6B"), "ended", "clear", "J"),
+        small=True,
+        hub=True,
+    ),
 )
 
 
 def _percent(job: Job) -> float:
     p = job.progress
-    return 100 * p.done / p.total if p is not None and p.phase == "copy" else 0
+    return 100 * p.done / p.total if p is not None and p.phase in ("copy", "download") and p.total else 0
 
 
 async def _do(main: Any, pilot: Pilot[None], key: str) -> None:
@@ -95,7 +131,9 @@ async def _do(main: Any, pilot: Pilot[None], key: str) -> None:
     `clear` takes what was told away.
     """
     verb, _, name = key.partition(":")
-    if key == "ended":
+    if verb == "gate":
+        HUB.repos[name].gated = True
+    elif key == "ended":
         while main.cachetui.desk.active:
             await pilot.pause(0.1)
     elif key == "clear":
@@ -120,6 +158,7 @@ async def _do(main: Any, pilot: Pilot[None], key: str) -> None:
 async def draw(where: Where, picture: Picture) -> Path:
     """Drive the program there and save what it shows."""
     app = CachetuiApp(where)
+    HUB.rate = 25e6 if picture.name == "downloads" else 0.0
     async with app.run_test(size=picture.size, notifications=True) as pilot:
         while app.screen_stack[0].shelf.reading:  # type: ignore[attr-defined]
             await asyncio.sleep(0.05)
@@ -200,8 +239,12 @@ def world(gb: int) -> Iterator[Where]:
 def main(names: Sequence[str]) -> None:
     """Build the worlds, draw everything (or what is named), clean up."""
     chosen = [p for p in PICTURES if not names or p.name in names]
-    for small in (False, True):
-        pictures = [p for p in chosen if p.small is small]
+    for small, hub in ((False, False), (True, False), (True, True)):
+        pictures = [p for p in chosen if (p.small, p.hub) == (small, hub)]
+        if pictures and hub:
+            fill(HUB)
+            HUB.__enter__()
+            os.environ["HF_ENDPOINT"] = HUB.endpoint
         room = shutil.disk_usage(tempfile.gettempdir()).free > NEEDED
         if pictures:
             with world(SMALL if small else FULL_SIZE if room else 10**7) as where:

@@ -159,7 +159,8 @@ class PullScreen(ModalScreen["PullPlan | None"]):
     def _formats(self, plan: PullPlan) -> str:
         if plan.request.all_formats:
             return "all formats, also what repeats the weights"
-        return f"also the {len(plan.left_out)} files ({self._bytes(sum(s for _, s, _ in plan.left_out))}) left out"
+        few = "file" if len(plan.left_out) == 1 else f"{len(plan.left_out)} files"
+        return f"also the {few} ({self._bytes(sum(s for _, s, _ in plan.left_out))}) left out"
 
     def _free(self, plan: PullPlan) -> str:
         return f"{self._bytes(plan.free)} free there"

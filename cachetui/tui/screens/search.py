@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import Key
 from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Input, OptionList, Static
@@ -306,9 +307,10 @@ class SearchScreen(ModalScreen[str | None]):
         else:
             options.action_cursor_up()
 
-    def key_down(self) -> None:
+    def key_down(self, event: Key) -> None:
         """From the lines above into the list."""
         if isinstance(self.focused, Input) and self._hits:
+            event.stop()  # else the list, which has the focus then, would move at once
             self.query_one("#search-list").focus()
 
     @on(KeyLine.Pressed)
