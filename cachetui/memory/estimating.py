@@ -25,7 +25,7 @@ from cachetui.memory.model import (
 from cachetui.memory.sources import Facts
 from cachetui.memory.training import CUDA_CONTEXT, training
 from cachetui.memory.vision import image_tokens
-from cachetui.memory.weights import by_dtype, is_quantized, parameters, untied, weights
+from cachetui.memory.weights import alike, by_dtype, is_quantized, parameters, stored, untied, weights
 
 _QUANTIZED = "it is quantized already: it is loaded as stored"
 _LLAMA_RUNTIME = 150_000_000
@@ -47,7 +47,7 @@ def estimate(facts: Facts, ask: Ask | None = None) -> Estimate:
     elif cache.note:
         notes.append(cache.note)
     kv_exact = cache is not None and cache.exact and image_exact
-    kept = facts.tensors if facts.is_gguf else untied(facts.tensors, facts.config)
+    kept = facts.tensors if facts.is_gguf else untied(alike(facts.tensors), facts.config)
     rest = _rest(facts, text, cache, context, kv_exact)
     modes = _modes(facts, kept, ask, rest)
     if facts.is_gguf or not kept:
@@ -104,10 +104,10 @@ def _rest(facts: Facts, text: Config, cache: Cache | None, context: int, kv_exac
 
 
 def _modes(facts: Facts, kept: tuple[Tensor, ...], ask: Ask, rest: dict[int, list[Line]]) -> tuple[Mode, ...]:
-    stored = sum(t.size for t in kept) if kept else facts.weights
+    whole = stored(kept) if kept else facts.weights
     label = facts.quantization or "as the files say"
     wide = 4 if facts.quantization == "fp32" else 2
-    modes = [Mode(STORED, (Line(WEIGHTS, stored, facts.exact, label), *rest[wide]), wide)]
+    modes = [Mode(STORED, (Line(WEIGHTS, whole, facts.exact, label), *rest[wide]), wide)]
     if facts.is_gguf:
         return tuple(modes)
     for name in (FP32, HALF, INT8, NF4, NF4_DOUBLE):

@@ -19,6 +19,7 @@ MAX_SAFETENSORS = 32 << 20
 MAX_GGUF = 64 << 20
 _FIRST = 1 << 16
 _MAX_SHAPE = 16
+_MAX_NUMBER = 1 << 62
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 BITS: Mapping[str, int] = {
@@ -78,9 +79,11 @@ def _tensor(name: str, row: object) -> Tensor:
     dtype, shape, span = row.get("dtype"), row.get("shape"), row.get("data_offsets")
     if not isinstance(dtype, str) or not isinstance(shape, list) or not isinstance(span, list) or len(span) != 2:
         raise BadHeader("a tensor without dtype, shape or place")
-    numbers = (*shape, *span)
-    if len(shape) > _MAX_SHAPE or not all(type(n) is int and 0 <= n < 1 << 62 for n in numbers):
-        raise BadHeader("a tensor with an impossible shape or place")
+    if len(shape) > _MAX_SHAPE:
+        raise BadHeader("a tensor with too many dimensions")
+    for n in (*shape, *span):
+        if type(n) is not int or not 0 <= n < _MAX_NUMBER:
+            raise BadHeader("a tensor with an impossible shape or place")
     return Tensor(name, dtype, tuple(shape), max(span[1] - span[0], 0))
 
 

@@ -10,18 +10,20 @@ from cachetui.memory.cache import Cache
 
 
 class Tensor(NamedTuple):
-    """One tensor of a model, by its header or by its config's numbers."""
+    """One tensor of a model, or all its likes in other layers, by its header or by its config's numbers."""
 
     name: str
     dtype: str
     """As safetensors writes it: F32, BF16, U8 ..."""
     shape: tuple[int, ...]
     size: int
-    """Bytes as stored."""
+    """Bytes as stored, of one."""
+    number: int = 1
+    """How many there are that differ in the number of their layer only; `name` is the first one's."""
 
     @property
     def elements(self) -> int:
-        """Elements."""
+        """Elements of one."""
         n = 1
         for side in self.shape:
             n *= side

@@ -36,7 +36,7 @@ def adapted(tensors: Sequence[Tensor], ask: Ask) -> list[Tensor]:
 
 def trainable(tensors: Sequence[Tensor], ask: Ask) -> int:
     """Parameters of the adapters: rank * (in + out) for each layer that gets one."""
-    return sum(ask.rank * sum(t.shape) for t in adapted(tensors, ask))
+    return sum(ask.rank * sum(t.shape) * t.number for t in adapted(tensors, ask))
 
 
 def _moments(tensors: Sequence[Tensor], ask: Ask) -> int:
@@ -46,7 +46,7 @@ def _moments(tensors: Sequence[Tensor], ask: Ask) -> int:
     for t in adapted(tensors, ask):
         for side in t.shape:
             n = ask.rank * side
-            total += 8 * n if n < _SMALL else 2 * (n + 4 * -(-n // 256))
+            total += t.number * (8 * n if n < _SMALL else 2 * (n + 4 * -(-n // 256)))
     return total
 
 

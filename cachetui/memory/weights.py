@@ -31,6 +31,7 @@ _NOT_LINEAR = re.compile(
     r"(^|[._])(embed|wte|wpe|lm_head|embed_out|norm|layernorm|ln_f|router|conv|conv1d)(\d|[._]|$)"
     r"|embed_tokens|embeddings?(\.|$)|relative_attention_bias|\.experts\.|(^|\.)gate$|^(language_model\.)?output$"
 )
+_LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 _CONV1D = re.compile(r"(^|\.)h\.\d+\.(attn|mlp|crossattention)\.(c_attn|c_proj|c_fc|q_attn)$")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|tok_embeddings|word_embeddings|embed_in)\.weight$")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$|^(language_model\.)?output\.weight$")
@@ -60,6 +61,24 @@ def is_quantized(tensors: Iterable[Tensor]) -> bool:
     return any(_PACKED.search(t.name) or t.dtype.startswith(("F8", "F4", "F6")) for t in tensors)
 
 
+def alike(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The same with the likes of all layers in one row each: a model has 20 kinds of tensors, in 1,000 copies.
+
+    What is stored quantized stays as it is: there a weight belongs to the scales beside it, by name.
+    """
+    count: dict[tuple[str, str, tuple[int, ...], int], int] = {}
+    first: dict[tuple[str, str, tuple[int, ...], int], str] = {}
+    number = _LAYER.sub
+    for t in tensors:
+        key = (number("", t.name), t.dtype, t.shape, t.size)
+        if key in count:
+            count[key] += t.number
+        else:
+            count[key], first[key] = t.number, t.name
+    groups = tuple(Tensor(name, *key[1:], count[key]) for key, name in first.items())
+    return tuple(tensors) if is_quantized(groups) else groups
+
+
 def untied(tensors: Sequence[Tensor], config: Mapping[str, Any]) -> tuple[Tensor, ...]:
     """Without an output layer that is the embedding again: memory holds it once, whatever the file says."""
     text = config.get("text_config")
@@ -75,7 +94,7 @@ def by_dtype(tensors: Iterable[Tensor]) -> tuple[tuple[str, int], ...]:
     """Elements by dtype as stored, most first."""
     count: Counter[str] = Counter()
     for t in tensors:
-        count[t.dtype] += t.elements
+        count[t.dtype] += t.elements * t.number
     return tuple(count.most_common())
 
 
@@ -87,15 +106,15 @@ def parameters(tensors: Sequence[Tensor], config: Mapping[str, Any]) -> int:
     groups = {t.name.removesuffix(".scales") for t in tensors if t.name.endswith(".scales")}
     for t in tensors:
         if t.name in four_bit:
-            total += t.elements * 2
+            total += t.elements * 2 * t.number
         elif t.name.endswith((".qweight", ".weight_packed")) or (
             t.dtype == "U32" and t.name.removesuffix(".weight") in groups
         ):
-            total += t.elements * BITS.get(t.dtype, 32) // bits
+            total += t.elements * BITS.get(t.dtype, 32) // bits * t.number
         elif t.name.endswith("_blocks"):
-            total += t.elements * 2
+            total += t.elements * 2 * t.number
         elif not _PACKED.search(t.name):
-            total += t.elements
+            total += t.elements * t.number
     return total
 
 
@@ -111,7 +130,7 @@ def _packed_bits(config: Mapping[str, Any]) -> int:
 
 def stored(tensors: Iterable[Tensor]) -> int:
     """Bytes as they are."""
-    return sum(t.size for t in tensors)
+    return sum(t.size * t.number for t in tensors)
 
 
 def linear_bytes(tensor: Tensor, mode: str) -> int:
@@ -131,14 +150,14 @@ def weights(tensors: Sequence[Tensor], mode: str, *, skip_vision: bool = True, r
     """Bytes in `fp32`, `16-bit`, `int8`, `nf4` or `nf4 double-quant`; what stays unquantized has `rest` bytes each."""
     if mode in (FP32, HALF):
         width = 4 if mode == FP32 else 2
-        return sum(t.elements * width if _is_float(t) else t.size for t in tensors)
+        return sum((t.elements * width if _is_float(t) else t.size) * t.number for t in tensors)
     assert mode in (INT8, NF4, NF4_DOUBLE)
     total = 0
     for t in tensors:
         if is_linear(t, skip_vision=skip_vision):
-            total += linear_bytes(t, mode)
+            total += linear_bytes(t, mode) * t.number
         else:
-            total += t.elements * rest if _is_float(t) else t.size
+            total += (t.elements * rest if _is_float(t) else t.size) * t.number
     return total
 
 

@@ -12,9 +12,10 @@ from memory_world import LLAMA, gguf
 
 from cachetui.demo.builders import safetensors_bytes
 from cachetui.memory import headers
-from cachetui.memory.model import FP32, HALF, INT8, NF4, NF4_DOUBLE, Tensor
+from cachetui.memory.model import FP32, HALF, INT8, NF4, NF4_DOUBLE, Ask, Tensor
 from cachetui.memory.shapes import tensors_of
-from cachetui.memory.weights import is_linear, is_quantized, linear_bytes, parameters, untied, weights
+from cachetui.memory.training import trainable
+from cachetui.memory.weights import alike, is_linear, is_quantized, linear_bytes, parameters, stored, untied, weights
 
 
 def tensor(name: str, *shape: int, dtype: str = "BF16") -> Tensor:
@@ -133,6 +134,20 @@ def test_a_whole_model_in_every_mode() -> None:
     for mode in (INT8, NF4, NF4_DOUBLE):
         assert weights(tensors, mode) == rest + sum(linear_bytes(t, mode) for t in linear)
     assert weights(tensors, NF4) < weights(tensors, INT8) < weights(tensors, HALF)
+
+
+def test_likes_of_all_layers_are_counted_together_with_the_same_sums() -> None:
+    tensors = tensors_of(LLAMA)
+    groups = alike(tensors)
+    assert len(groups) == 12 < len(tensors)
+    assert sum(t.number for t in groups) == len(tensors)
+    assert parameters(groups, {}) == parameters(tensors, {})
+    assert stored(groups) == stored(tensors)
+    for mode in (FP32, HALF, INT8, NF4, NF4_DOUBLE):
+        assert weights(groups, mode) == weights(tensors, mode)
+    assert trainable(groups, Ask()) == trainable(tensors, Ask())
+    packed = [tensor(f"l.{n}.{part}", 4, 4, dtype="I32") for n in range(3) for part in ("qweight", "scales")]
+    assert alike(packed) == tuple(packed)
 
 
 def test_a_tied_output_layer_counts_once_even_where_the_file_has_it() -> None:
