@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cachetui.memory.config import Config, text_config
+from cachetui.memory.config import LLAMA_CPP, UNSURE, Config, text_config
 
 FULL, SLIDING, STATE, HYBRID, NONE = "full", "sliding", "state", "hybrid", "none"
 _KINDS = {
@@ -25,6 +25,8 @@ _ENCODERS = frozenset((
 ))  # fmt: skip
 _PATTERNS = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4, "gpt_oss": 2}
 """Every n-th layer is a full one, where the config does not list them."""
+_CELLS, _BATCH = 256, 512
+"""llama.cpp (llama-kv-cache.cpp): cells come in steps of 256; a window has room for one batch of 512 beside it."""
 _WINDOW_ONLY_IF_ASKED = frozenset(("qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "qwen2_vl", "qwen2_5_vl", "smollm3"))
 
 
@@ -57,9 +59,12 @@ class Cache:
     """Tokens the model was made for; 0: unknown."""
     exact: bool
     note: str = ""
+    cells: int = 1
+    """Room is taken for so many tokens at once."""
 
     def bytes(self, tokens: int, width: int = 2) -> int:
         """Bytes for one sequence of `tokens`."""
+        tokens = -(-tokens // self.cells) * self.cells
         return sum(group.bytes(tokens, width) for group in self.layers)
 
     @property
@@ -97,15 +102,19 @@ def cache_of(config: Mapping[str, Any]) -> Cache | None:
     state, state32 = _state(text)
     if (STATE in counted or HYBRID in counted) and not state + state32:
         known = False
+    llama_cpp = config.get(LLAMA_CPP) is True
+    window = -(-(text.window + _BATCH) // _CELLS) * _CELLS + 1 if llama_cpp else text.window
     for kind, number in counted.items():
         if kind in (FULL, SLIDING):
-            groups.append(Layers(number, _per_token(text), text.window if kind == SLIDING else 0))
+            groups.append(Layers(number, _per_token(text), window if kind == SLIDING else 0))
         elif kind == STATE:
             groups.append(Layers(number, state=state, state32=state32))
         elif kind == HYBRID:
             groups.append(Layers(number, _per_token(text), 0, state, state32))
     note = "" if known else f"what a layer of {text.family} keeps is not known"
-    return Cache(tuple(groups), text.limit, known and (text.sure or not {FULL, SLIDING, HYBRID} & counted.keys()), note)
+    sure = text.sure or not {FULL, SLIDING, HYBRID} & counted.keys()
+    exact = known and sure and config.get(UNSURE) is not True
+    return Cache(tuple(groups), text.limit, exact, note, _CELLS if llama_cpp else 1)
 
 
 def _per_token(text: Config) -> int:

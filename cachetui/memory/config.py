@@ -41,6 +41,8 @@ _DEFAULTS: Mapping[str, tuple[int, ...]] = {
     "cohere2": (8192, 40, 64, 0, 0, 22528, 256000, 8192, 4096),
     "gpt2": (768, 12, 12, 0, 0, 3072, 50257, 1024, 0),
 }  # fmt: skip
+LLAMA_CPP, UNSURE = "cachetui:llama.cpp", "cachetui:unsure"
+"""Marks in a config that was made of a GGUF header: its cache is llama.cpp's; what it keeps is not certain."""
 _MULTI_QUERY = frozenset(("falcon", "gpt_bigcode"))
 
 
@@ -129,5 +131,8 @@ def from_gguf(values: Mapping[str, str | int | float | bool]) -> dict[str, Any]:
     }
     if out.get("kv_lora_rank"):
         out["qk_rope_head_dim"] = out.get("rope_dimension_count", 0)
-    out["model_type"] = {"gemma3": "gemma3_text", "phi2": "phi"}.get(prefix, prefix)
+    out["model_type"] = {"gemma3": "gemma3_text", "phi2": "phi"}.get(prefix, prefix).replace("-", "_")
+    out[LLAMA_CPP] = True
+    # Arrays (other numbers in each layer) are not in `values`; latents and states are kept in other ways there.
+    out[UNSURE] = "kv_lora_rank" in out or "num_key_value_heads" not in out or f"{prefix}.ssm.state_size" in values
     return out

@@ -133,9 +133,24 @@ def test_gguf_keys_are_the_same_numbers() -> None:
         "general.architecture": "llama", "llama.block_count": 2, "llama.embedding_length": 128,
         "llama.attention.head_count": 4, "llama.attention.head_count_kv": 2, "llama.context_length": 2048,
     }  # fmt: skip
-    assert size(from_gguf(values)) == size(LLAMA)
+    assert size(from_gguf(values), 256) == size(LLAMA, 256)
+    assert size(from_gguf(values), 1) == size(LLAMA, 256)  # llama.cpp takes room for 256 at once
     long = values | {"llama.attention.key_length": 64, "llama.attention.value_length": 32}
-    assert size(from_gguf(long)) == size(LLAMA) * 3 // 2
+    assert size(from_gguf(long), 256) == size(LLAMA, 256) * 3 // 2
+
+
+def test_gguf_of_gemma_270m_takes_what_llama_cpp_reports() -> None:
+    """xllamacpp 2026.10 of gemma-3-270m-q4_k_m.gguf at 4096 tokens: 12 MiB in full layers, 15 MiB in sliding ones."""
+    values = {
+        "general.architecture": "gemma3", "gemma3.block_count": 18, "gemma3.embedding_length": 640,
+        "gemma3.attention.head_count": 4, "gemma3.attention.head_count_kv": 1, "gemma3.attention.key_length": 256,
+        "gemma3.attention.value_length": 256, "gemma3.attention.sliding_window": 512, "gemma3.context_length": 32768,
+    }  # fmt: skip
+    assert size(from_gguf(values), 4096) == (12 + 15) << 20
+    del values["gemma3.attention.head_count_kv"]
+    unsure = cache_of(from_gguf(values))
+    assert unsure is not None
+    assert not unsure.exact
 
 
 @pytest.mark.parametrize(
