@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cachetui import afar, formats, hub_layout, walk
+from cachetui.alternatives import needed
 from cachetui.folder import Folder
 from cachetui.hub_ground import Ground
 from cachetui.hub_links import HINTS, MESSAGES
@@ -231,7 +232,7 @@ class _Maker:
         if self.repo.trees and (tree := snapshot.path.rpartition("/")[2] + ".json") in self.repo.trees:
             listed = self._listed(tree, snapshot)
             missing = listed.difference(snapshot.names)
-            if missing:
+            if missing and missing.intersection(needed(listed, snapshot.names)):
                 self.partial = True
                 message = f"{len(missing)} of {len(listed)} files are not downloaded"
                 hint = "downloading the repo again fetches the rest"

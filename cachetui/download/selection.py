@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
+from cachetui.alternatives import PROJECTOR, SHARD, other_formats
 from cachetui.download.listing import Entry
 from cachetui.formats import is_weights
 from cachetui.gguf import type_in_name
 
-_SHARD = re.compile(r"[-_.]0*\d+-of-0*\d+(?=\.)")
-_VARIANT = re.compile(r"(.+)\.(fp16|bf16|fp32|non_ema)((?:-\d+-of-\d+)?\.(?:safetensors|bin)(?:\.index\.json)?)")
-_OTHER_FOLDERS = {
-    "onnx": "onnx", "openvino": "openvino", "coreml": "coreml", "tf": "tensorflow", "flax": "flax",
-    "original": "original checkpoint",
-}  # fmt: skip
-_OTHER_SUFFIXES = {
-    "onnx": "onnx", "onnx_data": "onnx", "h5": "tensorflow", "tflite": "tensorflow", "keras": "tensorflow",
-    "msgpack": "flax", "ot": "rust", "mlmodel": "coreml", "mlpackage": "coreml", "gguf": "gguf", "pb": "tensorflow",
-}  # fmt: skip
-_TORCH = ("bin", "pt", "pth", "ckpt")
-_PROJECTOR = re.compile(r"(^|[/_.-])mmproj", re.IGNORECASE)
 _PROJECTORS = ("F16", "BF16", "F32", "Q8_0")
 
 
@@ -80,7 +68,7 @@ def select(
     elif quant:
         left, unknown = _one_quant(entries, quants, quant)
     elif not everything:
-        left = _other_formats(entries)
+        left = other_formats(e.path for e in entries)
         taken = [q for q in quants if not all(f in left for f in q.files)]
         if taken:
             must_choose = len(taken) > 1
@@ -100,8 +88,8 @@ def quantizations(entries: Sequence[Entry]) -> tuple[Quant, ...]:
     """The GGUF files of a repo as choices: shards together, projectors apart, smallest first."""
     groups: dict[str, list[Entry]] = defaultdict(list)
     for e in entries:
-        if e.path.lower().endswith(".gguf") and not _PROJECTOR.search(e.path):
-            groups[_SHARD.sub("", e.path)].append(e)
+        if e.path.lower().endswith(".gguf") and not PROJECTOR.search(e.path):
+            groups[SHARD.sub("", e.path)].append(e)
     names = [type_in_name(path) or path for path in groups]
     found = []
     for (path, files), name in zip(groups.items(), names, strict=True):
@@ -125,48 +113,9 @@ def _one_quant(entries: Sequence[Entry], quants: Sequence[Quant], wanted: str) -
 
 
 def _is_projector(entry: Entry) -> bool:
-    return entry.path.lower().endswith(".gguf") and _PROJECTOR.search(entry.path) is not None
+    return entry.path.lower().endswith(".gguf") and PROJECTOR.search(entry.path) is not None
 
 
 def _projector_rank(entry: Entry) -> tuple[int, str]:
     name = type_in_name(entry.path)
     return (_PROJECTORS.index(name) if name in _PROJECTORS else len(_PROJECTORS), entry.path)
-
-
-def _other_formats(entries: Sequence[Entry]) -> dict[str, str]:
-    """What repeats the weights: other formats beside safetensors (or, without those, beside PyTorch's)."""
-    paths = {e.path for e in entries}
-    safetensors = {_folder(p) for p in paths if p.endswith(".safetensors")}
-    torch = any(_suffix(p) in _TORCH and is_weights(p) for p in paths)
-    left: dict[str, str] = {}
-    if not safetensors and not torch:
-        return left
-    for path in paths:
-        top = path.split("/")[0]
-        if safetensors and _suffix(path) in _TORCH and is_weights(path) and _folder(path) in safetensors:
-            left[path] = "the same weights are there as safetensors"
-        elif "/" in path and top in _OTHER_FOLDERS and (safetensors or top != "original"):
-            left[path] = f"another format: {_OTHER_FOLDERS[top]}"
-        elif _suffix(path) in _OTHER_SUFFIXES:
-            left[path] = f"another format: {_OTHER_SUFFIXES[_suffix(path)]}"
-        elif re.fullmatch(r"consolidated[\w.-]*\.safetensors", path) and _has_shards(paths):
-            left[path] = "the same weights once more"
-        elif (
-            re.fullmatch(r"pytorch_model.*\.bin\.index\.json", path.rpartition("/")[2]) and _folder(path) in safetensors
-        ):
-            left[path] = "index of weights that are left out"
-        elif (match := _VARIANT.fullmatch(path)) and f"{match[1]}{match[3]}" in paths:
-            left[path] = f"variant {match[2]} of weights that are taken"
-    return left
-
-
-def _has_shards(paths: set[str]) -> bool:
-    return any(re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", p) for p in paths)
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
-
-
-def _suffix(path: str) -> str:
-    return path[path.rfind(".") + 1 :].lower()

@@ -230,8 +230,10 @@ def test_revisions_parts_and_traits(hub: Hub) -> None:
 
 
 def test_partial_is_not_damaged(hub: Hub) -> None:
-    hub.repo("o/some").revision({"a.gguf": A, "b.gguf": B}, missing=("b.gguf",), no_exist=("config.json",))
-    swapped = hub.repo("o/swapped").revision({"a.gguf": A, "b.gguf": B}, missing=("b.gguf",))
+    hub.repo("o/some").revision(
+        {"a.safetensors": A, "b.safetensors": B}, missing=("b.safetensors",), no_exist=("config.json",)
+    )
+    swapped = hub.repo("o/swapped").revision({"a.safetensors": A, "b.safetensors": B}, missing=("b.safetensors",))
     write(hub.path / "models--o--swapped" / "snapshots" / swapped / "my.txt", B)  # as many files as are listed
     started = hub.repo("o/started")
     started.partial(C)
@@ -242,6 +244,20 @@ def test_partial_is_not_damaged(hub: Hub) -> None:
     assert found["hf:o/swapped"].states == ("partial",)
     assert found["hf:o/started"].states == ("partial",)
     assert codes(found["hf:o/started"]) == {"unfinished-download"}
+
+
+def test_what_repeats_the_weights_need_not_be_there(hub: Hub) -> None:
+    weights = {"model.safetensors": A, "pytorch_model.bin": B, "onnx/model.onnx": C, "config.json": b"{}"}
+    hub.repo("o/one-format").revision(weights, missing=("pytorch_model.bin", "onnx/model.onnx"))
+    hub.repo("o/no-config").revision(weights, missing=("pytorch_model.bin", "config.json"))
+    quants = {"m-Q4_K_M.gguf": A, "m-Q8_0-00001-of-00002.gguf": B, "m-Q8_0-00002-of-00002.gguf": C}
+    hub.repo("o/one-quant").revision(quants, missing=tuple(n for n in quants if "Q8_0" in n))
+    hub.repo("o/half-quant").revision(quants, missing=("m-Q4_K_M.gguf", "m-Q8_0-00002-of-00002.gguf"))
+    found = {id_: item.states for id_, item in items(hub.path).items()}
+    assert found == {
+        "hf:o/one-format": ("ok",), "hf:o/no-config": ("partial",),
+        "hf:o/one-quant": ("ok",), "hf:o/half-quant": ("partial",),
+    }  # fmt: skip
 
 
 def test_what_is_no_repo_is_listed_and_bookkeeping_is_not(hub: Hub) -> None:
