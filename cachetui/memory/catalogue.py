@@ -71,6 +71,12 @@ def _qwen3_vl(
     return {"model_type": "qwen3_vl", "tie_word_embeddings": False, "text_config": text, "vision_config": eyes, **more}
 
 
+def _qwen3_vl_moe(hidden: int, layers: int, heads: int, inner: int, expert: int) -> dict[str, Any]:
+    dense = _qwen3_vl(hidden, layers, heads, inner, (1152, 4304, 27), model_type="qwen3_vl_moe")
+    more = {"model_type": "qwen3_vl_moe_text", "num_key_value_heads": 4, "num_experts": 128}
+    return dense | {"text_config": dense["text_config"] | more | {"moe_intermediate_size": expert}}
+
+
 _QWEN2_7B = {
     "vocab_size": 152064, "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
     "num_key_value_heads": 4, "intermediate_size": 18944, "max_position_embeddings": 32768,
@@ -96,6 +102,25 @@ ROWS: tuple[Row, ...] = (
         "Qwen/Qwen3-VL-32B-Instruct",
         _qwen3_vl(5120, 64, 64, 25600, (1152, 4304, 27)),
         _COMFY, ("qwen3", "qwen3-vl", "qwen3-vl-32b"), True, True,
+    ),
+    Row(
+        "Qwen/Qwen3-VL-30B-A3B-Instruct",
+        _qwen3_vl_moe(2048, 48, 32, 6144, 768),
+        _TITAN, ("qwen3", "qwen3-vl", "qwen3-vl-30b"), True, True,
+    ),
+    Row(
+        "Qwen/Qwen3-VL-235B-A22B-Instruct",
+        _qwen3_vl_moe(4096, 94, 64, 12288, 1536),
+        _TITAN, ("qwen3", "qwen3-vl", "qwen3-vl-235b"), True, True,
+    ),
+    Row(
+        "meta-llama/Llama-2-70b-hf",
+        {
+            "model_type": "llama", "dtype": "float16", "vocab_size": 32000, "hidden_size": 8192,
+            "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "intermediate_size": 28672,
+            "max_position_embeddings": 2048, "tie_word_embeddings": False,
+        },
+        _MLC, ("llama2-70b",), False, True,
     ),
     Row(
         "Qwen/Qwen2-VL-7B-Instruct",
@@ -225,6 +250,8 @@ def facts(repo: str) -> Facts:
     tensors = untied(tensors_of(row.config), row.config)
     size = sum(t.size for t in tensors)
     notes: list[str] = []
+    if any(len(t.shape) == 3 and ".experts." in t.name for t in tensors):
+        notes.append("transformers 5 fuses the experts, and bitsandbytes leaves them as they are: take a GGUF or GPTQ")
     if not row.native:
         notes.append(f"transformers 5 has no class for it: remote code, or take {row.successor}")
     label = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}[tensors[0].dtype]

@@ -20,7 +20,7 @@ MAX_GGUF = 64 << 20
 _FIRST = 1 << 16
 _MAX_SHAPE = 16
 _MAX_NUMBER = 1 << 62
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 BITS: Mapping[str, int] = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
@@ -39,6 +39,16 @@ def _open(path: str) -> tuple[int, int]:
         os.close(fd)
         raise BadHeader("not a regular file")
     return fd, st.st_size
+
+
+def _first(fd: int, cap: int) -> bytes:
+    """The first `cap` bytes, or all there are."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    chunks: list[bytes] = []
+    while cap > 0 and (chunk := os.read(fd, cap)):
+        chunks.append(chunk)
+        cap -= len(chunk)
+    return b"".join(chunks)
 
 
 def safetensors(path: str) -> tuple[Tensor, ...]:
@@ -93,7 +103,7 @@ def gguf_values(path: str) -> tuple[dict[str, str | int | float | bool], int]:
     try:
         header = None
         for cap in (_FIRST, _FIRST << 4, MAX_GGUF):
-            header = gguf_header(os.pread(fd, cap, 0))
+            header = gguf_header(_first(fd, cap))
             if header is None:
                 raise BadHeader("not a GGUF file")
             prefix = header.architecture
@@ -115,7 +125,7 @@ def gguf_tensors(path: str) -> tuple[Tensor, ...]:
     try:
         for cap in (1 << 20, 1 << 24, MAX_GGUF):
             try:
-                rows = tensor_sizes(os.pread(fd, cap, 0))
+                rows = tensor_sizes(_first(fd, cap))
             except Broken:
                 if cap >= size:
                     raise BadHeader("the header is broken") from None
