@@ -112,7 +112,7 @@ PICTURES = (
     Picture(
         "download-failed",
         (120, 30),
-        (*_pull("Qwen/Qwen3-0.6B", "gate:Qwen/Qwen3-0.6B"), "ended", "clear", "J"),
+        (*_pull("mlx-community/Qwen3-0.6B-4bit", "gate:mlx-community/Qwen3-0.6B-4bit"), "ended", "clear", "J"),
         small=True,
         hub=True,
     ),
@@ -158,7 +158,7 @@ async def _do(main: Any, pilot: Pilot[None], key: str) -> None:
 async def draw(where: Where, picture: Picture) -> Path:
     """Drive the program there and save what it shows."""
     app = CachetuiApp(where)
-    HUB.rate = 25e6 if picture.name == "downloads" else 0.0
+    HUB.rate = 6e6 if picture.name == "downloads" else 0.0
     async with app.run_test(size=picture.size, notifications=True) as pilot:
         while app.screen_stack[0].shelf.reading:  # type: ignore[attr-defined]
             await asyncio.sleep(0.05)
