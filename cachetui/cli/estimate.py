@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--model", "models", multiple=True, metavar="TARGET", help="A TARGET too; short names work: qwen3, phi2.")
 @click.option("--all", "every", is_flag=True, help="What can I run? All models on disk and in the catalogue.")
-@click.option("--context", type=click.IntRange(1), default=4096, show_default=True, help="Tokens of text.")
+@click.option("--context", type=click.IntRange(1), help="Tokens of text (default: 4096, or the model's own limit).")
 @click.option("--images", type=click.IntRange(0), default=0, help="Pictures of 1024 x 1024 beside the text.")
 @click.option("--gpu", metavar="NAME", help='Against this card instead of this machine: "RTX 2080".')
 @click.option("--vram", metavar="SIZE", help="Against a card with so much memory: 8GB.")
@@ -45,7 +45,7 @@ def estimate(
     targets: tuple[str, ...],
     models: tuple[str, ...],
     every: bool,
-    context: int,
+    context: int | None,
     images: int,
     gpu: str | None,
     vram: str | None,
@@ -81,7 +81,7 @@ def estimate(
     if not wanted and not every:
         raise click.UsageError("name a TARGET, or --all for everything")
     names = tuple(n.strip() for n in modules.split(",") if n.strip())
-    ask = Ask(context, images, (1024, 1024), rank, names, int(optimizer), skip_vision=not quantize_vision)
+    ask = Ask(context or 0, images, (1024, 1024), rank, names, int(optimizer), skip_vision=not quantize_vision)
     devices = _devices(gpu, vram)
     size = _datasets(datasets)
     session = common.begin(common.to_where(cache_dir, search), binary=binary)

@@ -139,7 +139,7 @@ def everything(found: Sequence[Estimate], devices: Sequence[Device], *, binary: 
 
         emit({"device": _device(device), "models": [data(e, [device]) for e in order]})
         return
-    _out(style(safe(f"What runs on {device.name} with {units.size(device.usable, binary=binary)}"), bold=True))
+    _out(style(safe(f"What runs on {device.name}: {units.size(device.usable, binary=binary)} to use"), bold=True))
     rows = []
     for e in order:
         best = first_that_fits(e, device)
@@ -151,7 +151,8 @@ def everything(found: Sequence[Estimate], devices: Sequence[Device], *, binary: 
     modes = [Column(t, right=True, spare=t in ("NF4 DQ", "STORED")) for t in titles]
     heads = [Column("MODEL", flex=True), Column("WHERE", spare=True), Column("PARAMS", right=True, spare=True)]
     table([*heads, *modes, Column("TRAIN", spare=True), Column("TAKE")], rows)
-    _out(f"Context {found[0].context if found else 0} tokens. ok: fits; ~: tight; x: does not fit.")
+    longest = max((e.context for e in found), default=0)
+    _out(f"Context {longest} tokens, or the model's own limit. ok: fits; ~: tight; x: does not fit.")
 
 
 def _cell(e: Estimate, name: str, device: Device, binary: bool) -> str:

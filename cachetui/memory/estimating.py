@@ -15,6 +15,7 @@ from cachetui.memory.model import (
     RUNTIME,
     STORED,
     TRAINING,
+    USUAL_CONTEXT,
     WEIGHTS,
     Ask,
     Estimate,
@@ -37,8 +38,11 @@ def estimate(facts: Facts, ask: Ask | None = None) -> Estimate:
     text = text_config(facts.config)
     cache = cache_of(facts.config)
     per_image, image_exact = image_tokens(facts.config, ask.image_size) if ask.images else (0, True)
-    context = ask.context + ask.images * per_image
+    limit = cache.limit if cache else text.limit
+    context = (ask.context or min(USUAL_CONTEXT, limit or USUAL_CONTEXT)) + ask.images * per_image
     notes = list(facts.notes)
+    if 0 < limit < context:
+        notes.append(f"it was made for {limit} tokens, {context} were asked for")
     if ask.images:
         sure = "" if image_exact else " or so"
         notes.append(f"{ask.images} x {per_image}{sure} tokens of pictures" if per_image else "it reads no pictures")
@@ -67,7 +71,7 @@ def estimate(facts: Facts, ask: Ask | None = None) -> Estimate:
         Line("download", facts.download, facts.disk >= 0, here),
         Line("on disk", max(facts.disk, 0), facts.disk >= 0, "all revisions" if facts.disk >= 0 else "not on disk"),
         context,
-        cache.limit if cache else text.limit,
+        limit,
         cache,
         kv_exact,
         modes,

@@ -87,13 +87,16 @@ STORED, FP32, HALF, INT8, NF4, NF4_DOUBLE, TRAINING = (
 BEST_FIRST = (STORED, HALF, INT8, NF4, NF4_DOUBLE)
 """In this order a way to run a model is looked for; fp32 only helps where nothing is gained by it."""
 
+USUAL_CONTEXT = 4096
+"""Tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What is to be estimated."""
 
-    context: int = 4096
-    """Tokens of text."""
+    context: int = 0
+    """Tokens of text; 0: USUAL_CONTEXT, or what the model was made for where that is less."""
     images: int = 0
     image_size: tuple[int, int] = (1024, 1024)
     """Width and height in pixels of each image."""

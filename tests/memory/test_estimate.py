@@ -97,7 +97,9 @@ def test_gguf_and_ollama_are_taken_as_they_are(home: Path) -> None:
     store = OllamaStore(home / ".ollama/models")
     store.model("tiny:latest", {"model": raw})
     found = item(where_of(home), "ollama:tiny:latest")
-    e = estimate(facts_of(found))
+    e = estimate(facts_of(found), Ask(context=4096))
+    assert any("made for 2048" in note for note in e.notes)
+    assert estimate(facts_of(found)).context == 2048
     stored = e.mode(STORED)
     assert stored is not None
     assert stored.weights == 2304 + 5120
