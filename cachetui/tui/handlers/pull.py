@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cachetui.tui.screens.main import MainScreen
 
 _HUB_KINDS = ("model", "dataset", "space", "kernel")
+_SOON = 0.5
+"""Seconds until it is asked again whether everything is read."""
 
 
 def ask(main: MainScreen) -> None:
@@ -79,6 +81,9 @@ def plan(main: MainScreen, target: str, cache: str = "") -> None:
 
 def ended(main: MainScreen, job: Job) -> None:
     """Read the folder again that it wrote into; one that is new is found by reading everything."""
+    if main.shelf.reading:  # what is being read now may have passed that folder already
+        main.set_timer(_SOON, lambda: ended(main, job))
+        return
     request, scan = job.spec.request, main.shelf.scan
     into = str(request.get("local_dir") or request.get("cache") or "")
     roots = [] if scan is None or not into else [r.root.path for r in scan.roots if _same(r.root.path, into)]
