@@ -104,7 +104,6 @@ PICTURES = (
             "until:35",
             "J",
             "k",
-            "k",
         ),
         small=True,
         hub=True,
@@ -158,7 +157,7 @@ async def _do(main: Any, pilot: Pilot[None], key: str) -> None:
 async def draw(where: Where, picture: Picture) -> Path:
     """Drive the program there and save what it shows."""
     app = CachetuiApp(where)
-    HUB.rate = 6e6 if picture.name == "downloads" else 0.0
+    HUB.rate = 4e6 if picture.name == "downloads" else 0.0
     async with app.run_test(size=picture.size, notifications=True) as pilot:
         while app.screen_stack[0].shelf.reading:  # type: ignore[attr-defined]
             await asyncio.sleep(0.05)
