@@ -65,7 +65,8 @@ def resolve(scan: Scan, text: str, root: str | None = None, cwd: str = "") -> li
     """What a TARGET names: one selection for each root that has it (several: ask which root).
 
     A name means what is used, not its copy in an archive. `root` is the real path of the only root to look in, `cwd`
-    what relative paths start from (default: the process's). Raises TargetNotFound, or TargetAmbiguous where the name itself has several meanings.
+    what relative paths start from (default: the process's). Raises TargetNotFound, or TargetAmbiguous where the name
+    itself has several meanings.
     """
     items = [i for i in scan.items if root is None or i.root == root]
     try:
