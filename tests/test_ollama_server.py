@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,8 +94,7 @@ def process(*arguments: str, **env: str) -> Iterator[tuple[int, int]]:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """The store as it was when /api/tags was recorded: two models were made afterwards."""
-    with tarfile.open(DATA / "ollama_store_0.33.0-rc2.tar.gz") as tar:
-        tar.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(DATA / "ollama_store_0.33.0-rc2.tar.gz", tmp_path)
     shutil.rmtree(tmp_path / "models" / "manifests" / "127.0.0.1:5055")
     shutil.rmtree(tmp_path / "models" / "manifests" / "registry.ollama.ai" / "library" / "tiny-sys")
     return tmp_path / "models"

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -31,8 +30,7 @@ GGUF = gguf_bytes({"general.architecture": "llama"}, 20_000)
 @pytest.fixture
 def real(tmp_path: Path) -> Path:
     """A store written by a server of version 0.33.0-rc2."""
-    with tarfile.open(DATA / "ollama_store_0.33.0-rc2.tar.gz") as tar:
-        tar.extractall(tmp_path / "real", filter="data")
+    shutil.unpack_archive(DATA / "ollama_store_0.33.0-rc2.tar.gz", tmp_path / "real")
     return tmp_path / "real" / "models"
 
 
