@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -158,14 +159,25 @@ def _is_local(url: str) -> bool:
     return any(a.address.partition("%")[0] == host for addresses in psutil.net_if_addrs().values() for a in addresses)
 
 
-def _tags(url: str) -> dict[str, str]:
-    status, body = _request(url, "GET", "/api/tags", None, TIMEOUT)
+def get(url: str, path: str) -> dict[str, Any]:
+    """The object that an address of the API answers. Raises ServerError, OSError, HTTPException."""
+    status, body = _request(url, "GET", path, None, TIMEOUT)
     if status != 200:
         raise ServerError(_error(body) or f"HTTP {status}")
     try:
-        rows = json.loads(body)["models"] or []
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ServerError("its answer is no object")
+    return found
+
+
+def _tags(url: str) -> dict[str, str]:
+    try:
+        rows = get(url, "/api/tags")["models"] or []
         found = {row["name"]: row["digest"] for row in rows}
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (KeyError, TypeError):
         raise ServerError("its answer is no list of models") from None
     if not all(isinstance(n, str) and isinstance(d, str) and _HEX.fullmatch(d) for n, d in found.items()):
         raise ServerError("its answer is no list of models")

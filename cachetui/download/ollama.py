@@ -1,32 +1,33 @@
-"""Pulling through the running Ollama server: POST /api/pull, a stream of JSON lines (Ollama 0.33, server/routes.go).
+"""Pulling through the running Ollama server, with its official client: POST /api/pull, a stream of JSON lines.
 
 The answer is 200 even where it fails: a line with `error` says so. Hanging up stops the pull; the server keeps its
-partials and the next pull goes on. Nothing is written here: the store is the server's.
+partials and the next pull goes on. Nothing is written here: the store is the server's. The client (0.5 s to import) is
+loaded by the one who pulls; who the server is and what it has, asked before, is ollama_server's plain HTTP, for the
+client has no call for the version and a preflight must not wait without limit.
 """
 
 from __future__ import annotations
 
 import http.client
-import json
 import queue
 import re
 import shutil
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
+from cachetui import ollama_server
 from cachetui.config import Where
 from cachetui.download import errors
 from cachetui.download.errors import PullCancelled, PullError
-from cachetui.ollama_server import server_url
+
+if TYPE_CHECKING:
+    from ollama import ProgressResponse
 
 _AGAIN = "pull it again: it goes on where it stopped"
 _CONNECT = 5.0
-_LINE = 1 << 20
+"""Seconds for a connection; once it stands, hashing a big layer may take minutes in silence."""
 _WORDS = 500
 _NAME = re.compile(r"[A-Za-z0-9][\w./:-]{0,254}", re.ASCII)
 _MEANINGS = (
@@ -78,13 +79,13 @@ def parse(text: str) -> str:
 def prepare(where: Where, target: str) -> OllamaPlan:
     """Ask the server who it is and what it has. Raises PullError with how to start one."""
     name = parse(target)
-    url = server_url(where.env.get("OLLAMA_HOST", ""))
+    url = ollama_server.server_url(where.env.get("OLLAMA_HOST", ""))
     try:
-        version = _get(url, "/api/version").get("version", "")
-        models = _get(url, "/api/tags").get("models") or []
-    except (OSError, http.client.HTTPException, ValueError, AttributeError) as e:
+        version = ollama_server.get(url, "/api/version").get("version", "")
+        models = ollama_server.get(url, "/api/tags").get("models")
+    except (OSError, http.client.HTTPException, ollama_server.ServerError) as e:
         raise no_server(url, e) from e
-    here = any(isinstance(m, dict) and m.get("name") == name for m in models)
+    here = isinstance(models, list) and any(isinstance(m, dict) and m.get("name") == name for m in models)
     return OllamaPlan(name, url, str(version)[:40], here)
 
 
@@ -105,10 +106,9 @@ class _Layers:
     done: dict[str, int] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=dict)
 
-    def take(self, line: dict[str, Any]) -> None:
-        digest, total, completed = line.get("digest"), line.get("total"), line.get("completed", 0)
-        if isinstance(digest, str) and type(total) is int and type(completed) is int:
-            self.total[digest], self.done[digest] = total, min(completed, total)
+    def take(self, line: ProgressResponse) -> None:
+        if line.digest and line.total is not None:
+            self.total[line.digest], self.done[line.digest] = line.total, min(line.completed or 0, line.total)
 
 
 def pull(
@@ -116,15 +116,12 @@ def pull(
 ) -> dict[str, Any]:
     """Have the server pull a model. Raises PullError, PullCancelled."""
     url, name = request["url"], parse(request["target"])
-    layers, status, success = _Layers(), "", False
-    for line in _stream(url, {"model": name, "stream": True}, cancelled):
-        if isinstance(line.get("error"), str):
-            raise _meaning(line["error"])
-        status = str(line.get("status", ""))[:_WORDS]
+    layers, status = _Layers(), ""
+    for line in _stream(url, name, cancelled):
+        status = (line.status or "")[:_WORDS]
         layers.take(line)
-        success = status == "success"
         tell("pull", sum(layers.done.values()), sum(layers.total.values()), status)
-    if not success:
+    if status != "success":
         said = status or "it said nothing"
         raise PullError(errors.SERVER, f"the server at {url} stopped in the middle ({said})", _AGAIN)
     return {
@@ -135,86 +132,58 @@ def pull(
     }
 
 
-def _meaning(words: str) -> PullError:
-    for part, code, advice in _MEANINGS:
-        if part in words:
-            return PullError(code, words[:_WORDS], advice)
-    return PullError(errors.SERVER, words[:_WORDS], "see the server's log: journalctl -u ollama, or ~/.ollama/logs")
-
-
-def _connect(url: str) -> http.client.HTTPConnection:
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname or "", parts.port, timeout=_CONNECT)
-
-
-def _get(url: str, path: str) -> dict[str, Any]:
-    connection = _connect(url)
+def _stream(url: str, name: str, cancelled: Callable[[], bool]) -> Iterator[ProgressResponse]:
+    """What the server says, read by a thread so that cancelling never waits for it; the thread hangs up."""
+    lines: queue.SimpleQueue[ProgressResponse | Exception | None] = queue.SimpleQueue()
+    over = threading.Event()
+    threading.Thread(target=_read, args=(url, name, lines, over), name="server", daemon=True).start()
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        if response.status != 200:
-            raise ValueError(f"HTTP {response.status}")
-        found = json.loads(response.read(16 << 20))
-    finally:
-        connection.close()
-    if not isinstance(found, dict):
-        raise ValueError("its answer is no object")
-    return found
-
-
-def _stream(url: str, body: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-    """The lines of a streamed answer, read by a thread so that cancelling never waits for the server."""
-    lines: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
-    connection = _connect(url)
-    try:
-        try:
-            connection.connect()
-            threading.Thread(target=_read, args=(connection, body, lines), name="server", daemon=True).start()
-        except OSError as e:
-            raise no_server(url, e) from e
-        while True:
+        while not cancelled():
             try:
                 found = lines.get(timeout=0.2)
             except queue.Empty:
-                found = b""
-            if cancelled():
-                raise PullCancelled
+                continue
             if found is None:
                 return
             if isinstance(found, Exception):
-                raise PullError(
-                    errors.SERVER,
-                    f"the server at {url} went away ({found})",
-                    "start it and pull again: it goes on where it stopped",
-                ) from found
-            if found.strip():
-                yield _line(found)
+                raise _meaning(url, found) from found
+            yield found
+        raise PullCancelled
     finally:
-        with suppress(OSError):
-            if connection.sock is not None:
-                connection.sock.shutdown(socket.SHUT_RDWR)
-        connection.close()
+        over.set()
 
 
-def _line(raw: bytes) -> dict[str, Any]:
+def _read(url: str, name: str, lines: queue.SimpleQueue[Any], over: threading.Event) -> None:
+    """Until the end of the stream or until it is `over`. A silent server is hung up on when the worker ends."""
     try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise PullError(errors.SERVER, "the server says what is not JSON: it may be no Ollama", "check OLLAMA_HOST")
-    return value
+        import httpx
+        from ollama import Client
 
-
-def _read(connection: http.client.HTTPConnection, body: dict[str, Any], lines: queue.SimpleQueue[Any]) -> None:
-    try:
-        assert connection.sock is not None
-        connection.sock.settimeout(None)  # hashing a big layer takes minutes, and nothing is said meanwhile
-        connection.request("POST", "/api/pull", json.dumps(body).encode(), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        while raw := response.readline(_LINE):
-            lines.put(raw)
+        timeout = httpx.Timeout(None, connect=_CONNECT)
+        with Client(url, timeout=timeout, trust_env=False) as client:  # straight to it: no proxy of the environment
+            for line in client.pull(name, stream=True):
+                if over.is_set():
+                    return
+                lines.put(line)
         lines.put(None)
     except Exception as e:
         lines.put(e)
+
+
+def _meaning(url: str, error: Exception) -> PullError:
+    """What the client raised, for people."""
+    import httpx
+    from ollama import ResponseError
+
+    if isinstance(error, ResponseError):
+        said = error.error[:_WORDS]
+        for part, code, advice in _MEANINGS:
+            if part in said:
+                return PullError(code, said, advice)
+        return PullError(errors.SERVER, said, "see the server's log: journalctl -u ollama, or ~/.ollama/logs")
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+        return no_server(url, error)
+    if isinstance(error, httpx.HTTPError):
+        advice = "start it and pull again: it goes on where it stopped"
+        return PullError(errors.SERVER, f"the server at {url} went away ({error})", advice)
+    return PullError(errors.SERVER, "the server says what is not JSON: it may be no Ollama", "check OLLAMA_HOST")

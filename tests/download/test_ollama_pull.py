@@ -37,6 +37,8 @@ class Replay(ThreadingHTTPServer):
         self.pull: list[bytes] = []
         self.wait = 0.0
         """Seconds between lines."""
+        self.cut = False
+        """Hang up before the last line."""
         self.asked: list[dict[str, Any]] = []
         self.hung_up = threading.Event()
 
@@ -67,6 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         try:
             for line in self.server.pull:
+                if not line and self.server.cut:
+                    self.close_connection = True
+                    return
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
                 self.wfile.flush()
                 time.sleep(self.server.wait)
@@ -105,7 +110,7 @@ def test_progress_by_layer(replay: Replay) -> None:
     assert done["received"] == 253113024 and done["layers"] == 1
     assert next(t[1:3] for t in told if "pulling a5fd" in t[3]) == (219836608, 253113024)
     assert told[-1][3] == "success"
-    assert replay.asked == [{"model": "tiny:latest", "stream": True}]
+    assert [(a["model"], a["stream"]) for a in replay.asked] == [("tiny:latest", True)]
 
 
 def test_it_is_there_already(replay: Replay) -> None:
@@ -155,6 +160,29 @@ def test_cancelling_hangs_up(replay: Replay) -> None:
             {"url": replay.url, "target": "ollama:x"}, tell=lambda *a: told.append(a), cancelled=lambda: len(told) > 2
         )
     assert replay.hung_up.wait(10)
+
+
+def test_cancelling_does_not_wait_for_a_silent_server(replay: Replay) -> None:
+    replay.pull = [b'{"status":"verifying sha256 digest"}\n', b"{}\n"]
+    replay.wait = 3600.0
+    told: Told = []
+    with pytest.raises(PullCancelled):
+        ollama.pull(
+            {"url": replay.url, "target": "ollama:x"}, tell=lambda *a: told.append(a), cancelled=lambda: bool(told)
+        )
+
+
+def test_a_server_that_goes_away(replay: Replay) -> None:
+    replay.pull = [b'{"status":"pulling manifest"}\n', b""]
+    replay.cut = True
+    with pytest.raises(PullError, match="went away") as found:
+        ollama.pull({"url": replay.url, "target": "ollama:x"}, tell=lambda *_: None, cancelled=lambda: False)
+    assert "goes on where it stopped" in found.value.advice
+
+
+def test_a_server_that_ended_before_the_pull() -> None:
+    with pytest.raises(PullError, match="no Ollama server answers"):
+        ollama.pull({"url": "http://127.0.0.1:9", "target": "ollama:x"}, tell=lambda *_: None, cancelled=lambda: False)
 
 
 def test_no_server_says_how_to_start_one(where: Where) -> None:
