@@ -17,8 +17,9 @@ import pytest
 from jobs_world import SETTINGS, WORKER
 from processes import alive, stopped, wait_for
 
+from cachetui.jobs.child import worker_command
 from cachetui.jobs.model import JobState, Spec
-from cachetui.jobs.runner import Settings, run, worker_command
+from cachetui.jobs.runner import Settings, run
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
