@@ -69,7 +69,12 @@ def safetensors(path: str) -> tuple[Tensor, ...]:
         raise BadHeader("the header is no JSON") from None
     if not isinstance(header, dict):
         raise BadHeader("the header is no JSON object")
-    return tuple(_tensor(name, row) for name, row in header.items() if name != "__metadata__")
+    return tensors_in(header)
+
+
+def tensors_in(header: Mapping[str, object]) -> tuple[Tensor, ...]:
+    """The tensors that the JSON header of a safetensors file lists. Raises BadHeader."""
+    return tuple([_tensor(name, row) for name, row in header.items() if name != "__metadata__"])
 
 
 def _read(fd: int, length: int) -> bytes:

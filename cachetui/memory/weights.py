@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from cachetui.memory.headers import BITS
@@ -31,7 +32,7 @@ _NOT_LINEAR = re.compile(
     r"(^|[._])(embed|wte|wpe|lm_head|embed_out|norm|layernorm|ln_f|router|conv|conv1d)(\d|[._]|$)"
     r"|embed_tokens|embeddings?(\.|$)|relative_attention_bias|\.experts\.|(^|\.)gate$|^(language_model\.)?output$"
 )
-_LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
+_LAYER = re.compile(r"\.\d+(?=\.)")
 _CONV1D = re.compile(r"(^|\.)h\.\d+\.(attn|mlp|crossattention)\.(c_attn|c_proj|c_fc|q_attn)$")
 _EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|tok_embeddings|word_embeddings|embed_in)\.weight$")
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$|^(language_model\.)?output\.weight$")
@@ -43,22 +44,36 @@ _PACKED = re.compile(
 )
 
 
+_NAMES = 8192
+"""Names whose kind is remembered: a model's are asked for again in every mode."""
+
+
+@lru_cache(_NAMES)
 def is_vision(name: str) -> bool:
     """Whether a tensor belongs to the part that sees or hears."""
     return _VISION.search(name) is not None
 
 
+@lru_cache(_NAMES)
+def _is_linear_name(name: str) -> bool:
+    return name.endswith(".weight") and not _NOT_LINEAR.search(name[: -len(".weight")])
+
+
+@lru_cache(_NAMES)
+def _is_packed_name(name: str) -> bool:
+    return _PACKED.search(name) is not None
+
+
 def is_linear(tensor: Tensor, *, skip_vision: bool = True) -> bool:
     """Whether bitsandbytes quantizes it."""
-    if len(tensor.shape) != 2 or not tensor.name.endswith(".weight"):
+    if len(tensor.shape) != 2 or not _is_linear_name(tensor.name):
         return False
-    module = tensor.name[: -len(".weight")]
-    return not (_NOT_LINEAR.search(module) or (skip_vision and is_vision(tensor.name)))
+    return not (skip_vision and is_vision(tensor.name))
 
 
 def is_quantized(tensors: Iterable[Tensor]) -> bool:
     """Whether some of it is stored quantized: such weights are loaded as they are."""
-    return any(_PACKED.search(t.name) or t.dtype.startswith(("F8", "F4", "F6")) for t in tensors)
+    return any(t.dtype.startswith(("F8", "F4", "F6")) or _is_packed_name(t.name) for t in tensors)
 
 
 def alike(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -66,16 +81,17 @@ def alike(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
     What is stored quantized stays as it is: there a weight belongs to the scales beside it, by name.
     """
-    count: dict[tuple[str, str, tuple[int, ...], int], int] = {}
-    first: dict[tuple[str, str, tuple[int, ...], int], str] = {}
-    number = _LAYER.sub
-    for t in tensors:
-        key = (number("", t.name), t.dtype, t.shape, t.size)
-        if key in count:
-            count[key] += t.number
-        else:
-            count[key], first[key] = t.number, t.name
-    groups = tuple(Tensor(name, *key[1:], count[key]) for key, name in first.items())
+    # One substitution over all names: one for each would take half of the time of an estimate.
+    plain = _LAYER.sub("", "\n".join([t.name for t in tensors])).split("\n")
+    if len(plain) != len(tensors):  # a name with a line end in it: no loader's
+        plain = [_LAYER.sub("", t.name) for t in tensors]
+    keys = [(name, t[1], t[2], t[3]) for name, t in zip(plain, tensors, strict=True)]
+    number = Counter(keys)
+    for key, t in zip(keys, tensors, strict=True):
+        if t[4] != 1:
+            number[key] += t[4] - 1
+    first = dict(zip(reversed(keys), reversed(tensors), strict=True))
+    groups = tuple(first[key]._replace(number=n) for key, n in number.items())
     return tuple(tensors) if is_quantized(groups) else groups
 
 
