@@ -7,7 +7,7 @@ from cachetui.gguf import Broken, HeaderReader
 _ALIGNMENT = 32
 _MAX_DIMENSIONS = 16
 _MAX_TENSORS = 1 << 20
-_BLOCKS = {
+BLOCKS = {
     0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40),
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
     16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
@@ -41,7 +41,7 @@ def _tensor(reader: HeaderReader) -> tuple[str, int, tuple[int, ...], int]:
     for side in shape:
         count *= side
     kind = int(reader.number("I"))
-    weights, size = _BLOCKS.get(kind, (1, 0))
+    weights, size = BLOCKS.get(kind, (1, 0))
     reader.count()
     return name, kind, shape, -(-count // weights) * size
 
@@ -74,5 +74,5 @@ def _tensor_end(reader: HeaderReader) -> int:
     count = 1
     for _ in range(dimensions):
         count *= reader.count()
-    weights, size = _BLOCKS.get(int(reader.number("I")), (1, 0))
+    weights, size = BLOCKS.get(int(reader.number("I")), (1, 0))
     return int(reader.number("Q")) + -(-count // weights) * size

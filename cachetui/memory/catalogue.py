@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from cachetui.memory.shapes import tensors_of
+from cachetui.memory.shapes import likes_of
 from cachetui.memory.sources import Facts
-from cachetui.memory.weights import untied
+from cachetui.memory.weights import stored, untied
 
 READ = "2026-11-21"
 """When the sources were read."""
@@ -29,10 +29,21 @@ _COMFY = (
     "https://github.com/Comfy-Org/ComfyUI/blob/master/comfy/text_encoders/llama.py"
     " (Qwen3VL_32BConfig: 50 of 64 layers), vision as in " + _TITAN
 )
+_QWEN3 = (
+    "https://github.com/pytorch/torchtitan/blob/cfb93265153094f99736547f26b5346410181102/"
+    "torchtitan/models/qwen3/__init__.py"
+)
+_OUMI = "https://github.com/oumi-ai/oumi/blob/bd18cd68cdcdb3b1942c9813689c5c3e4d7d9977/configs/recipes/"
+_COUNTED = (
+    "https://github.com/floschne/gimmick/blob/81c06a5e04ee936534f8519d1f13591505f5182b/src/gimmick/models/__init__.py"
+)
+"""Parameters of models by the headers of their own files (huggingface_hub.get_safetensors_metadata), to compare with:
+MiniCPM-V-2_6, Qwen2-VL-7B, InternVL2.5-8B (which is as InternVL2-8B) and Phi-3.5-vision (as Phi-3-vision)."""
 _MINICPM = (
     "https://github.com/InfiniTensor/InfiniLM/blob/84820d6f9240aa7ba2a27abe0c5d5c025768ae52/include/infinicore_infer/"
     "models/minicpmv.h, https://github.com/OpenBMB/MiniCPM-V/blob/main/docs/minicpm_v2dot6.md, vocabulary:"
-    " https://github.com/rcarmo/go-pherence/blob/33d3fc0c926cc5f416b6fe19bb55adc70fe26aa3/scripts/minicpmv_check.py"
+    " https://github.com/rcarmo/go-pherence/blob/33d3fc0c926cc5f416b6fe19bb55adc70fe26aa3/scripts/minicpmv_check.py;"
+    " with these numbers it has the 8,099,175,152 parameters of its files: " + _COUNTED
 )
 
 
@@ -77,6 +88,23 @@ def _qwen3_vl_moe(hidden: int, layers: int, heads: int, inner: int, expert: int)
     return dense | {"text_config": dense["text_config"] | more | {"moe_intermediate_size": expert}}
 
 
+def _qwen3(hidden: int, layers: int, heads: int, inner: int, **more: Any) -> dict[str, Any]:
+    """Its limit is not in the source: transformers' default for the family stands for it."""
+    return {
+        "model_type": "qwen3", "vocab_size": 151936, "hidden_size": hidden, "num_hidden_layers": layers,
+        "num_attention_heads": heads, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": inner,
+        "tie_word_embeddings": False, **more,
+    }  # fmt: skip
+
+
+def _llama3(hidden: int, layers: int, heads: int, inner: int) -> dict[str, Any]:
+    return {
+        "model_type": "llama", "vocab_size": 128256, "hidden_size": hidden, "num_hidden_layers": layers,
+        "num_attention_heads": heads, "num_key_value_heads": 8, "intermediate_size": inner,
+        "max_position_embeddings": 131072, "tie_word_embeddings": False,
+    }  # fmt: skip
+
+
 _QWEN2_7B = {
     "vocab_size": 152064, "hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28,
     "num_key_value_heads": 4, "intermediate_size": 18944, "max_position_embeddings": 32768,
@@ -112,6 +140,29 @@ ROWS: tuple[Row, ...] = (
         "Qwen/Qwen3-VL-235B-A22B-Instruct",
         _qwen3_vl_moe(4096, 94, 64, 12288, 1536),
         _TITAN, ("qwen3", "qwen3-vl", "qwen3-vl-235b"), True, True,
+    ),
+    Row(
+        "Qwen/Qwen3-0.6B", _qwen3(1024, 28, 16, 3072, tie_word_embeddings=True),
+        _QWEN3, ("qwen3-0.6b",), False, True,
+    ),
+    Row("Qwen/Qwen3-8B", _qwen3(4096, 36, 32, 12288), _QWEN3, ("qwen3-8b",), False, True),
+    Row("Qwen/Qwen3-14B", _qwen3(5120, 40, 40, 17408), _QWEN3, ("qwen3-14b",), False, True),
+    Row("Qwen/Qwen3-32B", _qwen3(5120, 64, 64, 25600), _QWEN3, ("qwen3-32b",), False, True),
+    Row(
+        "Qwen/Qwen3-235B-A22B",
+        _qwen3(
+            4096, 94, 64, 12288,
+            model_type="qwen3_moe", num_key_value_heads=4, num_experts=128, moe_intermediate_size=1536,
+        ),
+        _QWEN3, ("qwen3-235b",), False, True,
+    ),
+    Row(
+        "meta-llama/Llama-3.1-8B-Instruct", _llama3(4096, 32, 32, 14336),
+        _OUMI + "llama3_1/README.md", ("llama3", "llama3.1"), False, True,
+    ),
+    Row(
+        "meta-llama/Llama-3.3-70B-Instruct", _llama3(8192, 80, 64, 28672),
+        _OUMI + "llama3_3/README.md", ("llama3.3", "llama3-70b"), False, True,
     ),
     Row(
         "meta-llama/Llama-2-70b-hf",
@@ -177,7 +228,7 @@ ROWS: tuple[Row, ...] = (
                 "patch_size": 14,
             },
         },
-        _MINICPM, ("minicpm", "minicpm-v"), True, False, "MiniCPM-V 4.6",
+        _MINICPM, ("minicpm", "minicpm-v"), True, False, "openbmb/MiniCPM-V-4.6",
     ),
     Row(
         "microsoft/Phi-3-vision-128k-instruct",
@@ -239,6 +290,13 @@ def named(text: str) -> tuple[Row, ...]:
     return tuple(r for r in ROWS if short in r.names or r.repo.lower().rpartition("/")[2] == wanted)
 
 
+CLASSES: tuple[tuple[str, str], ...] = (
+    ("0.6B", "Qwen/Qwen3-0.6B"), ("8B", "Qwen/Qwen3-8B"), ("14B", "Qwen/Qwen3-14B"), ("32B", "Qwen/Qwen3-32B"),
+    ("70B", "meta-llama/Llama-3.3-70B-Instruct"), ("235B MoE", "Qwen/Qwen3-235B-A22B"),
+)  # fmt: skip
+"""Sizes that models come in, and the row that stands for each."""
+
+
 @cache
 def facts(repo: str) -> Facts:
     """What is known of a row, as if it were on disk. Raises KeyError."""
@@ -247,8 +305,8 @@ def facts(repo: str) -> Facts:
             break
     else:
         raise KeyError(repo)
-    tensors = untied(tensors_of(row.config), row.config)
-    size = sum(t.size for t in tensors)
+    tensors = untied(likes_of(row.config), row.config)
+    size = stored(tensors)
     notes: list[str] = []
     if any(len(t.shape) == 3 and ".experts." in t.name for t in tensors):
         notes.append("transformers 5 fuses the experts, and bitsandbytes leaves them as they are: take a GGUF or GPTQ")

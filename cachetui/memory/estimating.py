@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cachetui.memory.cache import Cache, cache_of
-from cachetui.memory.config import Config, text_config
+from cachetui.memory.config import Config, part, text_config
 from cachetui.memory.model import (
     ACTIVATIONS,
     FP32,
@@ -25,11 +25,11 @@ from cachetui.memory.model import (
 )
 from cachetui.memory.sources import Facts
 from cachetui.memory.training import CUDA_CONTEXT, training
+from cachetui.memory.variants import LLAMA_RUNTIME, variants
 from cachetui.memory.vision import image_tokens
 from cachetui.memory.weights import alike, by_dtype, is_quantized, parameters, stored, untied, weights
 
 _QUANTIZED = "it is quantized already: it is loaded as stored"
-_LLAMA_RUNTIME = 150_000_000
 
 
 def estimate(facts: Facts, ask: Ask | None = None) -> Estimate:
@@ -60,6 +60,7 @@ def estimate(facts: Facts, ask: Ask | None = None) -> Estimate:
     else:
         train = training(kept, text, ask, facts.exact)
     elements = sum(t.elements for t in kept) if facts.is_gguf else parameters(kept, facts.config)
+    full = not facts.is_gguf and not is_quantized(kept)
     here = "weights and all files beside them" if facts.disk >= 0 else "the weights; a tokenizer is some MB more"
     return Estimate(
         facts.target,
@@ -78,6 +79,8 @@ def estimate(facts: Facts, ask: Ask | None = None) -> Estimate:
         train,
         tuple(notes),
         facts.source,
+        variants(kept, text, cache, context) if full else (),
+        bool(part(facts.config, "vision_config", "vision_tower_config")),
     )
 
 
@@ -89,7 +92,7 @@ def _family(facts: Facts, text: Config) -> str:
 def _rest(facts: Facts, text: Config, cache: Cache | None, context: int, kv_exact: bool) -> dict[int, list[Line]]:
     """The lines beside the weights, by bytes of a number."""
     runtime = (
-        Line(RUNTIME, _LLAMA_RUNTIME, False, "llama.cpp's compute buffers")
+        Line(RUNTIME, LLAMA_RUNTIME, False, "llama.cpp's compute buffers")
         if facts.is_gguf
         else Line(RUNTIME, CUDA_CONTEXT, False, "CUDA context or the libraries, 0.3 to 0.6 GB")
     )

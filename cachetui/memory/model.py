@@ -169,6 +169,10 @@ class Estimate:
     notes: tuple[str, ...] = ()
     source: str = ""
     """Where the numbers are from, for what is not on disk."""
+    variants: tuple[Mode, ...] = ()
+    """4-bit files that others make of it: their sizes are computed, whether there are any is not known here."""
+    sees: bool = False
+    """Whether it reads pictures."""
 
     def mode(self, name: str) -> Mode | None:
         """The mode of that name, if the model can be held that way."""

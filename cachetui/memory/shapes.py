@@ -6,6 +6,7 @@ transformers does not have (InternVL2, Phi-3-Vision, MiniCPM-V). Counts are chec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,21 +17,35 @@ from cachetui.memory.model import Tensor
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 Shape = tuple[str, tuple[int, ...]]
 _QKV_BIAS = ("qwen2", "qwen2_vl", "qwen2_5_vl", "minicpmv")
+_IN_LAYER = re.compile(r"\.(layers|blocks)\.0\.")
+"""What stands once for all layers: only the first is written down."""
 _HEAD_NORM = ("qwen3", "qwen3_vl", "qwen3_moe", "qwen3_vl_moe")
 
 
 def tensors_of(config: Mapping[str, Any]) -> tuple[Tensor, ...]:
-    """All tensors of a model with this config. Empty for a family that is not known here."""
+    """All tensors of a model with this config, one by one. Empty for a family that is not known here."""
+    found = []
+    for t in likes_of(config):
+        for n in range(t.number):
+            found.append(t._replace(name=t.name.replace(".0.", f".{n}.", 1), number=1) if t.number > 1 else t)
+    return tuple(found)
+
+
+def likes_of(config: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """The same with the likes of all layers in one row each, named as in the first."""
     text = text_config(config)
     family = config.get("model_type")
     if not isinstance(family, str) or family not in _FAMILIES or not text.hidden:
         return ()
     said = config.get("dtype") or config.get("torch_dtype")
     dtype = _DTYPES.get(said, "BF16") if isinstance(said, str) else "BF16"
-    rows = [*_decoder(text, config), *_FAMILIES[family](config, text)]
+    vision = _numbers(config)
+    deep = vision.get("depth") or vision.get("num_hidden_layers", 0)
+    rows = [(n, s, text.layers if _IN_LAYER.search(n) else 1) for n, s in _decoder(text, config)]
+    rows += [(n, s, deep if _IN_LAYER.search(n) else 1) for n, s in _FAMILIES[family](config, text)]
     found = []
-    for name, shape in rows:
-        tensor = Tensor(name, dtype, shape, 0)
+    for name, shape, number in rows:
+        tensor = Tensor(name, dtype, shape, 0, number)
         found.append(tensor._replace(size=tensor.elements * BITS[dtype] // 8))
     return tuple(found)
 
@@ -50,8 +65,7 @@ def _norm(name: str, size: int, bias: bool = False) -> Iterator[Shape]:
 def _decoder(c: Config, config: Mapping[str, Any]) -> Iterator[Shape]:
     family = c.family.removesuffix("_text")
     yield "model.embed_tokens.weight", (c.vocab, c.hidden)
-    for n in range(c.layers):
-        yield from (_phi_layer if family == "phi" else _layer)(f"model.layers.{n}", c, family)
+    yield from (_phi_layer if family == "phi" else _layer)("model.layers.0", c, family)
     phi = family == "phi"
     yield from _norm("model.final_layernorm" if phi else "model.norm", c.hidden, phi)
     tied = next((p["tie_word_embeddings"] for p in (c.raw, config) if "tie_word_embeddings" in p), family == "gemma")
@@ -125,8 +139,7 @@ def _qwen2_vl(config: Mapping[str, Any], text: Config) -> Iterator[Shape]:
     v = _numbers(config)
     size, merged = v["embed_dim"], v["embed_dim"] * v["spatial_merge_size"] ** 2
     yield "visual.patch_embed.proj.weight", (size, 3, v["temporal_patch_size"], v["patch_size"], v["patch_size"])
-    for n in range(v["depth"]):
-        yield from _block(f"visual.blocks.{n}", size, size * v["mlp_ratio"], True, ("fc1", "fc2"), ("norm1", "norm2"))
+    yield from _block("visual.blocks.0", size, size * v["mlp_ratio"], True, ("fc1", "fc2"), ("norm1", "norm2"))
     yield from _norm("visual.merger.ln_q", size, True)
     yield from _linear("visual.merger.mlp.0", merged, merged, True)
     yield from _linear("visual.merger.mlp.2", merged, v["hidden_size"], True)
@@ -136,15 +149,14 @@ def _qwen2_5_vl(config: Mapping[str, Any], text: Config) -> Iterator[Shape]:
     v = _numbers(config)
     size, inner, merged = v["hidden_size"], v["intermediate_size"], v["hidden_size"] * v["spatial_merge_size"] ** 2
     yield "visual.patch_embed.proj.weight", (size, 3, v["temporal_patch_size"], v["patch_size"], v["patch_size"])
-    for n in range(v["depth"]):
-        at = f"visual.blocks.{n}"
-        yield from _linear(f"{at}.attn.qkv", size, 3 * size, True)
-        yield from _linear(f"{at}.attn.proj", size, size, True)
-        yield from _linear(f"{at}.mlp.gate_proj", size, inner, True)
-        yield from _linear(f"{at}.mlp.up_proj", size, inner, True)
-        yield from _linear(f"{at}.mlp.down_proj", inner, size, True)
-        yield from _norm(f"{at}.norm1", size)
-        yield from _norm(f"{at}.norm2", size)
+    at = "visual.blocks.0"
+    yield from _linear(f"{at}.attn.qkv", size, 3 * size, True)
+    yield from _linear(f"{at}.attn.proj", size, size, True)
+    yield from _linear(f"{at}.mlp.gate_proj", size, inner, True)
+    yield from _linear(f"{at}.mlp.up_proj", size, inner, True)
+    yield from _linear(f"{at}.mlp.down_proj", inner, size, True)
+    yield from _norm(f"{at}.norm1", size)
+    yield from _norm(f"{at}.norm2", size)
     yield from _norm("visual.merger.ln_q", size)
     yield from _linear("visual.merger.mlp.0", merged, merged, True)
     yield from _linear("visual.merger.mlp.2", merged, v["out_hidden_size"], True)
@@ -156,9 +168,8 @@ def _qwen3_vl(config: Mapping[str, Any], text: Config) -> Iterator[Shape]:
     yield "visual.patch_embed.proj.weight", (size, 3, v["temporal_patch_size"], v["patch_size"], v["patch_size"])
     yield "visual.patch_embed.proj.bias", (size,)
     yield "visual.pos_embed.weight", (v["num_position_embeddings"], size)
-    for n in range(v["depth"]):
-        names = ("linear_fc1", "linear_fc2")
-        yield from _block(f"visual.blocks.{n}", size, v["intermediate_size"], True, names, ("norm1", "norm2"))
+    names = ("linear_fc1", "linear_fc2")
+    yield from _block("visual.blocks.0", size, v["intermediate_size"], True, names, ("norm1", "norm2"))
     deep = len(part(config, "vision_config").get("deepstack_visual_indexes", ()))
     for at, normed in [("visual.merger", size), *((f"visual.deepstack_merger_list.{n}", merged) for n in range(deep))]:
         yield from _norm(f"{at}.norm", normed, True)
@@ -173,8 +184,7 @@ def _clip(at: str, v: Mapping[str, int]) -> Iterator[Shape]:
     yield f"{at}.embeddings.position_embedding.weight", (patches + 1, size)
     yield from _norm(f"{at}.pre_layrnorm", size, True)
     norms = ("layer_norm1", "layer_norm2")
-    for n in range(v["num_hidden_layers"]):
-        yield from _block(f"{at}.encoder.layers.{n}", size, v["intermediate_size"], False, ("fc1", "fc2"), norms)
+    yield from _block(f"{at}.encoder.layers.0", size, v["intermediate_size"], False, ("fc1", "fc2"), norms)
     yield from _norm(f"{at}.post_layernorm", size, True)
 
 
@@ -202,11 +212,10 @@ def _internvl2(config: Mapping[str, Any], text: Config) -> Iterator[Shape]:
     yield "vision_model.embeddings.position_embedding", (1, patches + 1, size)
     yield "vision_model.embeddings.patch_embedding.weight", (size, 3, v["patch_size"], v["patch_size"])
     yield "vision_model.embeddings.patch_embedding.bias", (size,)
-    for n in range(v["num_hidden_layers"]):
-        at = f"vision_model.encoder.layers.{n}"
-        yield from _block(at, size, v["intermediate_size"], True, ("fc1", "fc2"), ("norm1", "norm2"))
-        yield f"{at}.ls1", (size,)
-        yield f"{at}.ls2", (size,)
+    at = "vision_model.encoder.layers.0"
+    yield from _block(at, size, v["intermediate_size"], True, ("fc1", "fc2"), ("norm1", "norm2"))
+    yield f"{at}.ls1", (size,)
+    yield f"{at}.ls2", (size,)
     yield from _norm("mlp1.0", 4 * size, True)
     yield from _linear("mlp1.1", 4 * size, text.hidden, True)
     yield from _linear("mlp1.3", text.hidden, text.hidden, True)
@@ -219,8 +228,7 @@ def _minicpmv(config: Mapping[str, Any], text: Config) -> Iterator[Shape]:
     yield "vpm.embeddings.patch_embedding.bias", (size,)
     yield "vpm.embeddings.position_embedding.weight", (side * side, size)
     norms = ("layer_norm1", "layer_norm2")
-    for n in range(v["num_hidden_layers"]):
-        yield from _block(f"vpm.encoder.layers.{n}", size, v["intermediate_size"], False, ("fc1", "fc2"), norms)
+    yield from _block("vpm.encoder.layers.0", size, v["intermediate_size"], False, ("fc1", "fc2"), norms)
     yield from _norm("vpm.post_layernorm", size, True)
     wide = text.hidden
     yield "resampler.query", (text.number("query_num") or 64, wide)
