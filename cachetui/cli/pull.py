@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cachetui import units
-from cachetui.cli import common
+from cachetui.cli import common, pull_variants
 from cachetui.cli.common import Failed
 from cachetui.cli.data import plain
 from cachetui.text import safe
@@ -30,6 +30,7 @@ _MOST_FILES = 40
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only files that match, e.g. '*.json' (repeatable).")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="No files that match (repeatable).")
 @click.option("--quant", metavar="NAME", default="", help="This quantization of a GGUF repo, e.g. Q4_K_M.")
+@click.option("--variants", is_flag=True, help="Only list GGUF, GPTQ, AWQ and MLX versions of it, with their sizes.")
 @click.option("--all-formats", is_flag=True, help="Also the same weights in other formats (.bin, onnx, tf, flax ...).")
 @click.option(
     "--cache-dir",
@@ -54,6 +55,7 @@ def pull(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     quant: str,
+    variants: bool,
     all_formats: bool,
     cache_dir: str | None,
     local_dir: str | None,
@@ -71,15 +73,18 @@ def pull(
     \b
     Examples:
       cachetui pull hf:Qwen/Qwen3-VL-2B-Instruct
+      cachetui pull hf:Qwen/Qwen3-VL-2B-Instruct --variants
       cachetui pull hf:org/name-GGUF --quant Q4_K_M
       cachetui pull hf:org/name@v1.0 --include '*.safetensors' --include '*.json' --dry-run
       cachetui pull ollama:llama3.2:3b
     """
     where = common.to_where()
     if target.startswith("ollama:"):
-        if include or exclude or quant or cache_dir or local_dir or revision:
+        if include or exclude or quant or variants or cache_dir or local_dir or revision:
             raise click.UsageError("Ollama's server decides what it fetches and where to: give TARGET alone")
         return _ollama(where, target, (dry_run, yes, as_json), binary)
+    if variants:
+        return pull_variants.show(where, target, binary=binary, as_json=as_json)
     if cache_dir and local_dir:
         raise click.UsageError("--cache-dir or --local-dir, not both")
     if revision:
@@ -91,7 +96,8 @@ def pull(
     if any(r.code == "choose-quant" for r in plan.refused) and _may_ask(yes, as_json):
         plan = _plan(where, _choose(request, plan, binary))
     if not as_json:
-        for line in plan_lines(plan, binary):
+        hits = () if yes else pull_variants.found(plan)
+        for line in (*plan_lines(plan, binary), *pull_variants.lines(plan, hits, binary=binary)):
             click.echo(line)
     return _go(plan, (dry_run, yes, as_json), binary)
 

@@ -49,6 +49,22 @@ def test_dry_run_changes_nothing(world: World, home: Path) -> None:
     assert tree(home) == before and not world.server.sent()
 
 
+def test_variants_are_listed_and_offered_before(world: World) -> None:
+    world.server.add("acme/m", model())
+    for n, kind in enumerate(("gguf", "awq", "mlx", "gptq")):
+        info = {"tags": [kind, "base_model:quantized:acme/m"], "usedStorage": 500_000 * (n + 1), "downloads": 9}
+        world.server.add(f"other/m-{kind.upper()}", Repo({}, info=info))
+    listed = run(world, "hf:acme/m", "--variants").stdout
+    assert "hf:other/m-GGUF  GGUF" in listed and "500.0 kB" in listed and listed.count("\n") == 4
+    found = json.loads(run(world, "hf:acme/m", "--variants", "--json").stdout)
+    assert {(v["target"], v["variants"][0]) for v in found["variants"]} >= {("hf:other/m-AWQ", "awq")}
+    offered = run(world, "hf:acme/m", "--dry-run").stdout
+    assert "There are also other/m-GGUF (GGUF, 500.0 kB)" in offered and "pull hf:acme/m --variants" in offered
+    assert "There are also" not in run(world, "hf:acme/m", "-y").stdout
+    assert "lists no GGUF" in run(world, "hf:other/m-GGUF", "--variants").stdout
+    assert "cannot be reached" in run(world, "hf:acme/m", "--variants", code=1, HF_ENDPOINT="http://127.0.0.1:9").stderr
+
+
 def test_json_of_a_download(world: World) -> None:
     world.server.add("acme/m", model())
     found = json.loads(run(world, "hf:acme/m@main", "-y", "--json", "--include", "*.json").stdout)
