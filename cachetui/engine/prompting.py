@@ -1,0 +1,296 @@
+"""Asking a loaded model: one question, its answer as it comes, and how long it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from cachetui.engine import chat
+from cachetui.engine.chat import Encoded
+from cachetui.engine.errors import NO_MEMORY, TOO_LONG, Cancelled, EngineError
+from cachetui.engine.prefill import Prefilled, prefill, set_rope_deltas
+from cachetui.engine.streaming import Stop, Stream, interruptible
+
+if TYPE_CHECKING:
+    from cachetui.engine.images import Picture
+    from cachetui.engine.loading import Loaded
+    from cachetui.engine.state import State
+
+STOP, LENGTH, CANCELLED = "stop", "length", "cancelled"
+SLOW_SECONDS = 2.0
+"""A picture that took longer than this to read is worth a saved state."""
+_GREEDY = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
+_PLAIN = {"num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False, "use_cache": True}
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked."""
+
+    text: str
+    pictures: Sequence[Picture] = ()
+    system: str = ""
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    """0: always the likeliest token; above, tokens are drawn with the model's own top_p and top_k."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came, and how. Texts may hold whatever the model wrote."""
+
+    text: str
+    tokens: int
+    """Made by the model, the one that ends its answer included."""
+    prompt_tokens: int
+    first_token_seconds: float
+    """From the call of `ask`: pictures prepared and the prompt read. 0.0 where none came."""
+    seconds: float
+    tokens_per_second: float
+    """After the first one; 0.0 where there was no second."""
+    finish: str
+    """stop, length or cancelled."""
+    state_used: bool = False
+    state_seconds: float = 0.0
+    """To load the saved state."""
+    reason: str = ""
+    """Whether a saved state was used, and why not."""
+    advice: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For a protocol."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class _Run:
+    """How far one question came."""
+
+    stream: Stream
+    prompt_tokens: int = 0
+    limit: int = 0
+    """Tokens the answer may have."""
+    notes: tuple[str, ...] = ()
+    cancelled: bool = False
+    reason: str = ""
+
+
+def ask(
+    loaded: Loaded,
+    question: Question,
+    *,
+    on_token: Callable[[str], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    state: State | None = None,
+    two_chunks: bool = False,
+) -> Answer:
+    """Ask, and answer. Pieces of text go to `on_token` in this thread as they come; they never split a character.
+
+    `state`: pictures and system prompt read before; the question's own are then not looked at. `two_chunks`: read the
+    prompt in the two parts that a saved state would make of it, which in 16 bits rounds differently than one.
+    Raises EngineError: too-long, unsupported, no-memory.
+    """
+    begun = time.perf_counter()
+    if not loaded.model.can_generate():
+        raise EngineError(
+            f"{loaded.wanted.name} writes no text ({loaded.model_class})",
+            "`cachetui verify --load` tells whether it works at all",
+        )
+    with _memory(loaded, question), _seeded(loaded, question), interruptible(loaded.model, cancelled) as let_go:
+        run = _Run(Stream(loaded.tokenizer, on_token, let_go))
+        try:
+            _run(loaded, question, run, cancelled, state, two_chunks)
+            run.cancelled = bool(cancelled is not None and cancelled())
+        except Cancelled:
+            run.stream.end()
+            run.cancelled = True
+    return _answer(loaded, question, run, begun, state)
+
+
+def _run(
+    loaded: Loaded,
+    question: Question,
+    run: _Run,
+    cancelled: Callable[[], bool] | None,
+    state: State | None,
+    two_chunks: bool,
+) -> None:
+    prefilled: Prefilled | None = None
+    if state is not None:
+        from cachetui.engine.state import resume
+
+        prefilled = resume(loaded, state, question.text)
+        encoded, run.reason = prefilled.encoded, "a saved state was used"
+    else:
+        encoded = chat.encode(loaded, system=question.system, pictures=question.pictures, text=question.text)
+        run.reason = "no saved state was given"
+    run.prompt_tokens, run.notes = encoded.ids.shape[1], encoded.notes
+    run.limit = room(loaded, encoded, question.max_new_tokens)
+    if prefilled is None and two_chunks and 0 < encoded.prefix < run.prompt_tokens:
+        prefilled = prefill(loaded, encoded)
+    inputs = {"input_ids": encoded.ids, "attention_mask": encoded.mask, **encoded.extra}
+    if prefilled is None:
+        inputs |= encoded.pixels
+    else:
+        set_rope_deltas(loaded.model, prefilled.rope_deltas)
+        inputs["past_key_values"] = prefilled.cache
+    _generate(loaded, question, run, inputs, cancelled)
+
+
+def _generate(
+    loaded: Loaded, question: Question, run: _Run, inputs: dict[str, Any], cancelled: Callable[[], bool] | None
+) -> None:
+    from transformers import StoppingCriteriaList
+
+    config = deepcopy(loaded.model.generation_config)
+    sampled = {"do_sample": True, "temperature": question.temperature}
+    ends = stop_tokens(loaded)
+    config.update(
+        **_PLAIN,
+        **(sampled if question.temperature > 0 else _GREEDY),
+        max_new_tokens=run.limit,
+        max_length=None,
+        eos_token_id=ends or None,
+        pad_token_id=_padding(loaded, ends),
+    )
+    criteria = [] if cancelled is None else [Stop(cancelled)]
+    loaded.model.generate(
+        **inputs, generation_config=config, streamer=run.stream, stopping_criteria=StoppingCriteriaList(criteria)
+    )
+
+
+def stop_tokens(loaded: Loaded) -> list[int]:
+    """Ids that end an answer: those of the model's generation config, and the tokenizer's own end."""
+    given = loaded.model.generation_config.eos_token_id
+    found = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
+    own = loaded.tokenizer.eos_token_id
+    return found if own is None or own in found else [*found, own]
+
+
+def _padding(loaded: Loaded, ends: Sequence[int]) -> int:
+    """One row needs none, but transformers warns where it is not told."""
+    for known in (loaded.model.generation_config.pad_token_id, loaded.tokenizer.pad_token_id, *ends):
+        if isinstance(known, int):
+            return int(known)
+    return 0
+
+
+def room(loaded: Loaded, encoded: Encoded, wanted: int) -> int:
+    """How many tokens the answer may have: what was asked for, within what the model was made for.
+
+    Raises EngineError too-long where the prompt alone fills it.
+    """
+    limit = context_limit(loaded)
+    count = encoded.ids.shape[1]
+    if limit is None or count + wanted <= limit:
+        return wanted
+    if count < limit:
+        return limit - count
+    pictures = f", {encoded.prefix} of them system prompt and pictures" if encoded.pixels else ""
+    raise EngineError(
+        f"the question is {count:,} tokens long{pictures}; {loaded.wanted.name} holds {limit:,}",
+        "lower the picture's resolution (--max-pixels N), or shorten the text and the system prompt",
+        TOO_LONG,
+    )
+
+
+def context_limit(loaded: Loaded) -> int | None:
+    """Tokens of question and answer together that the model was made for; None where its config names no limit."""
+    config = loaded.model.config.get_text_config(decoder=True)
+    found = getattr(config, "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def _answer(loaded: Loaded, question: Question, run: _Run, begun: float, state: State | None) -> Answer:
+    now = time.perf_counter()
+    stream, count = run.stream, len(run.stream.tokens)
+    first = stream.begun - begun if count else 0.0
+    after = stream.last - stream.begun
+    finish = CANCELLED if run.cancelled else LENGTH
+    if count and stream.tokens[-1] in stop_tokens(loaded):
+        finish = STOP
+    advice = list(run.notes)
+    if finish == LENGTH and run.limit < question.max_new_tokens:
+        advice.append(
+            f"the answer stopped where the model's context ends ({run.prompt_tokens:,} tokens of question + "
+            f"{count:,} of answer = {context_limit(loaded):,}): fewer pixels (--max-pixels N) or a shorter text"
+        )
+    if question.pictures and state is None and first > SLOW_SECONDS:
+        advice.append(
+            f"reading the picture took {first:.1f} s before the first word: `cachetui state save` reads it once for "
+            "any number of questions; --max-pixels N makes it smaller"
+        )
+    return Answer(
+        text=stream.text,
+        tokens=count,
+        prompt_tokens=run.prompt_tokens,
+        first_token_seconds=first,
+        seconds=now - begun,
+        tokens_per_second=(count - 1) / after if count > 1 and after > 0 else 0.0,
+        finish=finish,
+        state_used=state is not None,
+        state_seconds=0.0 if state is None else state.seconds,
+        reason=run.reason,
+        advice="; ".join(advice),
+    )
+
+
+@contextmanager
+def _seeded(loaded: Loaded, question: Question) -> Iterator[None]:
+    """The same seed draws the same tokens; the process' own random numbers go on as if nothing had been."""
+    import torch
+
+    if question.temperature <= 0:
+        yield
+        return
+    kind = torch_type(loaded)
+    with torch.random.fork_rng(device_type=kind) if kind != "cpu" else torch.random.fork_rng(devices=()):
+        torch.manual_seed(question.seed)
+        yield
+
+
+@contextmanager
+def _memory(loaded: Loaded, question: Question) -> Iterator[None]:
+    """Out of memory becomes advice, and what the attempt held is let go."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as e:
+        if isinstance(e, RuntimeError) and not any(words in str(e).lower() for words in _OUT_OF_MEMORY):
+            raise
+        problem = no_memory(loaded, question)
+    else:
+        return
+    # Outside of the handler: the exception, and with it every tensor of its frames, is gone.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    raise problem
+
+
+def no_memory(loaded: Loaded, question: Question) -> EngineError:
+    """What can be done about it, for this model on this device."""
+    on_cpu = torch_type(loaded) == "cpu"
+    ways = ["lower the picture's resolution: --max-pixels 200000"] if question.pictures else []
+    if not loaded.quantization:
+        ways.append("hold the weights in 4 bits: --bits 4")
+    ways.append("close other programs, or take a smaller model" if on_cpu else "run it on the CPU: --device cpu")
+    if not on_cpu:
+        ways.append("`nvidia-smi` shows who else holds the card's memory")
+    where = "this machine's memory" if on_cpu else f"the memory of {loaded.device}"
+    return EngineError(
+        f"{where} is full: {loaded.wanted.name} was loaded, but there is no room for the question",
+        "; ".join(ways),
+        NO_MEMORY,
+    )
+
+
+def torch_type(loaded: Loaded) -> str:
+    """cpu, cuda or mps."""
+    return str(loaded.device).partition(":")[0]
