@@ -27,7 +27,7 @@ class Choice:
 
     directory: str
     what: str
-    """archive, configured or drive."""
+    """archive, configured, drive (a folder to be made on one), or mount (its top)."""
     label: str = ""
     """Of the drive. An outside string."""
     items: int | None = None
@@ -76,6 +76,19 @@ def gather(where: Where, roots: Sequence[Root], sources: frozenset[str], needed:
             away = Choice(known.path, "archive", known.label, len(known.entries), 0, "not there now: plug its drive in")
             found.setdefault(known.path, away)
     return tuple(sorted(found.values(), key=lambda c: (bool(c.refused), c.what != "archive", -c.free)))
+
+
+def for_root(where: Where, roots: Sequence[Root], root: Root, needed: int) -> tuple[Choice, ...]:
+    """The drives that a whole root could move to, most room first: it becomes a folder at their top. For a thread."""
+    table = filesystem.mounts()
+    found: list[Choice] = []
+    for mount in _drives(where, table):
+        looked = _look(
+            os.path.join(mount.point, os.path.basename(root.path)), roots, frozenset((root.path,)), needed, table
+        )
+        if not looked.same_as:
+            found.append(Choice(mount.point, "mount", looked.label, None, looked.free, looked.refused))
+    return tuple(sorted(found, key=lambda c: (bool(c.refused), -c.free)))
 
 
 def _look(directory: str, roots: Sequence[Root], sources: frozenset[str], needed: int, table: Sequence[Mount]) -> Drive:

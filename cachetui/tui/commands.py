@@ -123,6 +123,12 @@ class Verify(Command):
     help = "Read the marked (or selected; on a heading all below) and compare every file with its hash."
 
 
+class VerifyAll(Command):
+    id, keys, section, does, argument = "verify-full", ("V",), ACTING, "verify:start", "full"
+    title = "Verify in full: read again what did not change, too"
+    help = "The same, but also read again what is unchanged since it was last read: for a drive that is in doubt."
+
+
 class Jobs(Command):
     id, keys, section, does = "jobs", ("J",), ACTING, "jobs:open_jobs"
     title, footer = "Jobs: what runs and what became of it…", "jobs"
@@ -163,6 +169,12 @@ class Adopt(Command):
     id, keys, section, does = "adopt", ("A",), ACTING, "adopt:ask"
     title = "Adopt an archive, or point links to where it is now…"
     help = "For archives made elsewhere or by hand, and drives that moved: set the links, write down what lies there."
+
+
+class MoveRoot(Command):
+    id, keys, section, does = "move-root", ("M",), ACTING, "move_root:ask"
+    title = "Move a whole cache to another drive…"
+    help = "Move the folder that the row lies in (a hub cache, an Ollama store) to another drive, leaving one link."
 
 
 class Pin(Command):

@@ -183,7 +183,7 @@ def build(shelf: Shelf, view: View) -> Rows:
 def _by_store(shelf: Shelf, view: View, out: list[Row | Files]) -> None:
     groups: dict[str, list[Root]] = {}
     for root in shelf.roots.values():
-        groups.setdefault(root.group or store_named(root.store).title, []).append(root)
+        groups.setdefault(heading(root), []).append(root)
     for title, roots in groups.items():
         chosen = {r.path: _chosen(shelf, view, r.path) for r in roots}
         if view.test is not None and not any(chosen.values()):
@@ -208,6 +208,11 @@ def _by_store(shelf: Shelf, view: View, out: list[Row | Files]) -> None:
                 if not root_open:
                     continue
             _items(shelf, view, root.path, held, 2 if several else 1, out)
+
+
+def heading(root: Root) -> str:
+    """The group that a root stands under."""
+    return root.group or store_named(root.store).title
 
 
 def _place(root: Root) -> str:

@@ -9,10 +9,9 @@ from textual.content import Content
 
 from cachetui import units
 from cachetui.model import PINNED, Item
-from cachetui.store import store_named
 from cachetui.tui import background, describe, facts
 from cachetui.tui.facts import Facts
-from cachetui.tui.rows import FILE, GROUP, GROUPINGS, ITEM, REVISION, ROOT, SORTS, Key, Row
+from cachetui.tui.rows import FILE, GROUP, GROUPINGS, ITEM, REVISION, ROOT, SORTS, Key, Row, heading
 from cachetui.tui.text import Part, words
 
 if TYPE_CHECKING:
@@ -188,7 +187,7 @@ def _part(row: Row, item: Item, page: describe.Page) -> list[Content]:
 
 def _group(main: MainScreen, row: Row, page: describe.Page) -> list[Content]:
     if main.view.grouping == "store":
-        paths = [r.path for r in main.shelf.roots.values() if (r.group or store_named(r.store).title) == row.title]
+        paths = [r.path for r in main.shelf.roots.values() if heading(r) == row.title]
         return _roots(main, paths, page)
     return page.row("", row.note) + page.row("size", (page.size(row.size), describe.STRONG))
 
@@ -198,7 +197,7 @@ def _roots(main: MainScreen, paths: list[str], page: describe.Page) -> list[Cont
     for path in paths:
         done = main.shelf.done.get(path)
         root = main.shelf.roots[path]
-        title = root.group or store_named(root.store).title
+        title = heading(root)
         out += describe.root_page(done, title, page) if done else page.row("", f"{path}: not read yet")
     for problem in main.shelf.problems:
         out += page.row("problem", (problem.message, describe.BAD))

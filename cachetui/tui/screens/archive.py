@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from cachetui.tui.app import CachetuiApp
 
 _DIM, _SECOND, _WARN = "$foreground-muted", "$foreground 80%", "$text-warning"
-_WHAT = {"archive": "archive", "configured": "of your configuration", "drive": "drive, no archive yet"}
+_WHAT = {
+    "archive": "archive",
+    "configured": "of your configuration",
+    "drive": "drive, no archive yet",
+    "mount": "drive",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,12 @@ class ArchiveScreen(ModalScreen[Wish | None]):
 
     CSS_PATH = "archive.tcss"
     BINDINGS = [("escape", "cancel", "Cancel")]
+    VERB = "Archive"
+    EXPLAINS = " go to another drive; links stay, and programs load through them."
+    TICKS: tuple[tuple[str, str], ...] = (
+        ("keep", "only copy: the original stays (a backup)"),
+        ("keep-original", "keep the original in the trash, until that is emptied"),
+    )
 
     def __init__(self, what: str, size: int, choices: Sequence[Choice], app: CachetuiApp) -> None:
         super().__init__()
@@ -57,10 +68,10 @@ class ArchiveScreen(ModalScreen[Wish | None]):
     def compose(self) -> ComposeResult:
         """The places, then the boxes, then two buttons."""
         with Vertical(id="archive") as box:
-            box.border_title = words(f"Archive {self._what}")
+            box.border_title = words(f"{self.VERB} {self._what}")
             size = self._bytes(self._amount)
             yield Static(
-                line((size, "bold"), (" go to another drive; links stay, and programs load through them.", _DIM)),
+                line((size, "bold"), (self.EXPLAINS, _DIM)),
                 markup=False,
                 id="archive-sum",
             )
@@ -74,10 +85,8 @@ class ArchiveScreen(ModalScreen[Wish | None]):
                     words("No other drive is mounted. Plug one in, or name a folder on one:", _WARN), markup=False
                 )
             yield CleanInput(placeholder="/another/folder on another drive", id="archive-path")
-            yield Tick(words("only copy: the original stays (a backup)"), id="keep", classes="box")
-            yield Tick(
-                words("keep the original in the trash, until that is emptied"), id="keep-original", classes="box"
-            )
+            for n, (name, label) in enumerate(self.TICKS):
+                yield Tick(words(label), id=name, classes="box" if n else "box first")
             yield Static(markup=False, id="archive-error")
             with Horizontal(id="archive-buttons"):
                 yield Button(words("Plan it"), variant="primary", id="plan-it")
@@ -133,10 +142,19 @@ class ArchiveScreen(ModalScreen[Wish | None]):
             text = "That is outside of the folder this session keeps to."
             self.query_one("#archive-error", Static).update(words(text, "$text-error"))
             return
-        keep, keep_original = (self.query_one(name, Checkbox).value for name in ("#keep", "#keep-original"))
+        ticked = {box.id for box in self.query(Checkbox) if box.value}
+        keep, keep_original = "keep" in ticked, "keep-original" in ticked
         self.dismiss(Wish(directory, keep, keep_original and not keep))
 
     @on(Button.Pressed, "#cancel")
     def action_cancel(self) -> None:
         """Nothing happens."""
         self.dismiss(None)
+
+
+class MoveScreen(ArchiveScreen):
+    """The same for a whole root, which is always moved."""
+
+    VERB = "Move"
+    EXPLAINS = " go to another drive as they are; one link stays in the folder's place."
+    TICKS = ArchiveScreen.TICKS[1:]

@@ -32,14 +32,16 @@ _FINDINGS = 12
 _WORD = 15
 
 
-class ReportScreen(ModalScreen[None]):
-    """Scrolls; any of the usual keys leaves."""
+class ReportScreen(ModalScreen[str | None]):
+    """Scrolls; any of the usual keys leaves. Answers with what is to be done about what is damaged, or None."""
 
     CSS_PATH = "report.tcss"
     BINDINGS = [
         ("escape,q,enter", "dismiss", "Back"),
         ("j", "scroll('down')", "Down"),
         ("k", "scroll('up')", "Up"),
+        ("f", "mend('repair')", "Repair"),
+        ("x", "mend('quarantine')", "Quarantine"),
     ]
 
     def __init__(self, job: Job, app: CachetuiApp) -> None:
@@ -51,8 +53,19 @@ class ReportScreen(ModalScreen[None]):
         """One long text."""
         with VerticalScroll(id="report") as box:
             box.border_title = words("Verify report")
-            box.border_subtitle = words("Esc goes back")
+            mend = "f repairs from equal copies   x moves the damaged to the trash   "
+            box.border_subtitle = words(f"{mend if self._damaged else ''}Esc goes back")
             yield Static(Content("\n").join(self._lines()), markup=False)
+
+    @property
+    def _damaged(self) -> bool:
+        verdicts = (self._job.result or {}).get("verdicts", ())
+        return any(isinstance(v, dict) and v.get("outcome") == DAMAGED for v in verdicts)
+
+    def action_mend(self, way: str) -> None:
+        """Do something about what is damaged; nothing where nothing is."""
+        if self._damaged:
+            self.dismiss(way)
 
     def action_scroll(self, direction: str) -> None:
         """As in vi."""
