@@ -1,7 +1,8 @@
 """The worker's side: what every `python -m cachetui.workers.X` is, but for its work.
 
 The protocol has a stream of its own: what libraries print to stdout goes to stderr. The main thread listens to the
-parent and shows that the process lives; a second thread works. The worker never outlives its parent.
+parent and shows that the process lives; a second thread works. The worker never outlives its parent. `main` is for a
+worker that does one thing, `serve` for one that stays and answers request after request.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import queue
 import select
 import signal
 import sys
@@ -55,6 +57,8 @@ class Channel:
         self._held: dict[str, Any] | None = None
         self._phase = ""
         self._next = 0.0
+        self.ended = False
+        """The last words are being said."""
 
     def progress(self, phase: str, done: int, total: int, name: str = "", unit: str = "bytes") -> None:
         """`done` of `total` units of this phase are made; total 0 where it is not known. Sent ten times a second."""
@@ -65,6 +69,12 @@ class Channel:
             if now >= self._next or phase != self._phase or (total and done >= total):
                 self._phase, self._next = phase, now + _EVERY
                 self._flush()
+
+    def event(self, name: str, **fields: Any) -> None:
+        """Something that belongs to this work alone, at once and in order. Raises TypeError, ValueError."""
+        with self._lock:
+            self._work += 1
+            self._send("event", name=name, **fields)
 
     def log(self, text: str) -> None:
         """A line for whoever looks at the job."""
@@ -101,6 +111,7 @@ class Channel:
     def _last(self, result: Json | None, type_: str, **fields: Any) -> None:
         lines = list(protocol.result_lines(result)) if result is not None else []
         with self._lock:
+            self.ended = True
             self._flush()
             for raw in lines:
                 self._write(raw)
@@ -125,32 +136,78 @@ class Channel:
 
 def main(work: Callable[[Json, Channel], Json]) -> NoReturn:
     """Read the request, do `work(request, channel)` and tell its result. Raised: WorkFailed, WorkCancelled, OSError."""
-    fd = _private_stdout()
-    _die_with_parent()
-    channel = Channel(fd)
-    lines = protocol.Lines(protocol.MAX_REQUEST)
-    try:
-        request, waiting = _read_request(lines)
-    except protocol.ProtocolError as e:
-        channel.fail(f"the request was not understood: {e}", "")
-        sys.exit(2)
-    channel.started()
-    for message in waiting:
-        _obey(message, channel)
-    ended = threading.Event()
-    wake, woken = os.pipe()
+    _Desk(work, stays=False).run()
 
-    def job() -> None:
+
+def serve(work: Callable[[Json, Channel], Json]) -> NoReturn:
+    """The same for one request after the other, all in one thread, until the parent has no more."""
+    _Desk(work, stays=True).run()
+
+
+class _Desk:
+    """The main thread, which talks with the parent, and the thread that works."""
+
+    def __init__(self, work: Callable[[Json, Channel], Json], stays: bool) -> None:
+        self._fd = _private_stdout()
+        _die_with_parent()
+        self._work = work
+        self._stays = stays
+        self._todo: queue.SimpleQueue[tuple[Json, Channel]] = queue.SimpleQueue()
+        self._channel: Channel | None = None
+        self._woken, self._wake = os.pipe()
+
+    def run(self) -> NoReturn:
+        """Until the work has ended, or the parent is gone."""
+        threading.Thread(target=self._obey, name="work", daemon=True).start()
         try:
-            _run(work, request, channel)
-        finally:
-            ended.set()
-            os.write(woken, b".")
+            self._listen(protocol.Lines(protocol.MAX_REQUEST))
+        except protocol.ProtocolError as e:
+            (self._channel or Channel(self._fd)).fail(f"the request was not understood: {e}", "")
+            sys.stderr.flush()
+            os._exit(2)
+        sys.stderr.flush()
+        os._exit(0)  # nothing of the work is left to wait for
 
-    threading.Thread(target=job, name="work", daemon=True).start()
-    _listen(channel, lines, ended, wake)
-    sys.stderr.flush()
-    os._exit(0)  # nothing of the work is left to wait for
+    def _obey(self) -> None:
+        while True:
+            request, channel = self._todo.get()
+            try:
+                _run(self._work, request, channel)
+            finally:
+                os.write(self._wake, b".")
+
+    def _listen(self, lines: protocol.Lines) -> None:
+        """Obey the parent and show signs of life while there is work; end at once when the parent is gone."""
+        while True:
+            ready, _, _ = select.select([0, self._woken], [], [], _HEARTBEAT if self._channel else None)
+            if self._woken in ready:
+                os.read(self._woken, 1)
+                if self._channel is not None and self._channel.ended:  # the next request may have come before this
+                    self._channel = None
+                if not self._stays:
+                    return
+            if 0 in ready:
+                data = os.read(0, 65536)
+                if not data:
+                    os._exit(_ORPHANED)
+                for raw in lines.feed(data):
+                    self._hear(protocol.parse(raw))
+            elif not ready and self._channel is not None:
+                self._channel.heartbeat()
+
+    def _hear(self, message: Json) -> None:
+        """A request, or a cancel of the one that is being worked on. Raises ProtocolError."""
+        if message["type"] == "cancel" and self._channel is not None:
+            self._channel.cancel()
+        elif message["type"] == "request":
+            body = message.get("request")
+            if not isinstance(body, dict) or not (self._channel is None or self._channel.ended):
+                raise protocol.ProtocolError("no request, or one too many")
+            self._channel = Channel(self._fd)
+            self._channel.started()
+            self._todo.put((body, self._channel))
+        elif self._channel is None and not self._stays:
+            raise protocol.ProtocolError("the first line is no request")
 
 
 def _private_stdout() -> int:
@@ -169,39 +226,6 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     except (OSError, AttributeError):
         pass  # the end of stdin says it too
-
-
-def _read_request(lines: protocol.Lines) -> tuple[Json, list[Json]]:
-    """The first line, and what came with it. Exits when there is no parent."""
-    found: list[Json] = []
-    while not found:
-        data = os.read(0, 65536)
-        if not data:
-            os._exit(_ORPHANED)
-        found = [protocol.parse(raw) for raw in lines.feed(data)]
-    body = found[0].get("request")
-    if not isinstance(body, dict):
-        raise protocol.ProtocolError("the first line is no request")
-    return body, found[1:]
-
-
-def _listen(channel: Channel, lines: protocol.Lines, ended: threading.Event, wake: int) -> None:
-    """Obey the parent and show signs of life until the work has ended; end at once when the parent is gone."""
-    while not ended.is_set():
-        ready, _, _ = select.select([0, wake], [], [], _HEARTBEAT)
-        if 0 in ready:
-            data = os.read(0, 65536)
-            if not data:
-                os._exit(_ORPHANED)
-            for raw in lines.feed(data):
-                _obey(protocol.parse(raw), channel)
-        elif not ready:
-            channel.heartbeat()
-
-
-def _obey(message: Json, channel: Channel) -> None:
-    if message["type"] == "cancel":
-        channel.cancel()
 
 
 def _run(work: Callable[[Json, Channel], Json], request: Json, channel: Channel) -> None:
