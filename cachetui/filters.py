@@ -7,7 +7,8 @@
 Traits are quantization, family, parameters and formats.
 
 States are ok, partial, damaged, orphan, pinned, archived (lies elsewhere and is there), offline (lies on a drive that
-is not there), foreign (in an archive that nothing here links to), in-use, read-only and not-yours.
+is not there), foreign (in an archive that nothing here links to), in-use, read-only, not-yours and, once the Hub was
+asked, outdated (main is another commit there).
 
 Terms side by side must all hold. `accessed>6mo` reads "last used more than 6 months ago". `~` is "contains".
 """
@@ -28,9 +29,10 @@ AGES = ("accessed", "modified")
 TEXTS = ("type", "refs", "state", "store", "quant", "format", "family", "name", "id", "root", "problem", "loads")
 KEYS = NUMBERS + AGES + TEXTS
 _ALIASES = {"kind": "type", "states": "state", "quantization": "quant", "last-used": "accessed", "used": "accessed"}
+OUTDATED = "outdated"
 _STATES = (
     "ok", "partial", "damaged", "orphan", "pinned", "archived", "offline", "foreign", "in-use", "read-only",
-    "not-yours",
+    "not-yours", OUTDATED,
 )  # fmt: skip
 
 _TERM = re.compile(
@@ -74,20 +76,50 @@ class Filter:
         return all(test(item, revision) for test in self.tests)
 
 
-def compile_filter(text: str, ledger: Ledger | None = None) -> Filter:
+def compile_filter(
+    text: str, ledger: Ledger | None = None, *, outdated: Callable[[Item], bool] | None = None, ask: str = ""
+) -> Filter:
     """The test an expression stands for; an empty one lets everything pass. Raises FilterError.
 
-    `own`, `shared` and `frees` need the ledger of a complete scan.
+    `own`, `shared` and `frees` need the ledger of a complete scan, `state=outdated` what a Hub answered; `ask`: how it
+    is asked, for people.
     """
     tests: list[_Test] = []
-    at = 0
-    while match := _TERM.match(text, at):
-        at = match.end()
+    for match in _terms(text):
         if match["key"] is not None:
-            tests.append(_term(match["key"], match["op"], (match["value"] or "").strip('"'), match[0].strip(), ledger))
+            value = (match["value"] or "").strip('"')
+            if _is_outdated(match["key"], value):
+                tests.append(_outdated(match["op"], match[0].strip(), outdated, ask))
+            else:
+                tests.append(_term(match["key"], match["op"], value, match[0].strip(), ledger))
         else:
             tests.append(_words(_needle(match)))
     return Filter(tuple(tests))
+
+
+def asks_upstream(text: str) -> bool:
+    """Whether an expression can only be judged after a Hub was asked."""
+    return any(m["key"] is not None and _is_outdated(m["key"], (m["value"] or "").strip('"')) for m in _terms(text))
+
+
+def _terms(text: str) -> Iterable[re.Match[str]]:
+    at = 0
+    while match := _TERM.match(text, at):
+        at = match.end()
+        yield match
+
+
+def _is_outdated(key: str, value: str) -> bool:
+    return key.lower() in ("state", "states") and value.lower() == OUTDATED
+
+
+def _outdated(op: str, term: str, known: Callable[[Item], bool] | None, ask: str) -> _Test:
+    if op not in ("=", "==", "!="):
+        raise FilterError(f"{op!r} does not fit 'state' in {term!r}; use state=outdated or state!=outdated")
+    if known is None:
+        raise FilterError(f"what is outdated is known once the Hub was asked{f': {ask}' if ask else ''}")
+    wanted, answer = op != "!=", known
+    return lambda item, _: answer(item) is wanted
 
 
 def _needle(match: re.Match[str]) -> str:

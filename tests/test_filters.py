@@ -11,7 +11,7 @@ from huggingface_hub.cli.cache import compile_cache_filter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cachetui.filters import KEYS, FilterError, compile_filter
+from cachetui.filters import KEYS, FilterError, asks_upstream, compile_filter
 from cachetui.ledger import Scan
 from cachetui.model import Blob, Item, Revision, Root, RootScan, Traits
 
@@ -147,3 +147,15 @@ def test_every_step_of_typing_is_a_filter_or_an_error(key: str, rest: str) -> No
             compile_filter(text[:end])
         except FilterError:
             continue
+
+
+def test_what_is_outdated_is_known_once_asked() -> None:
+    old, new = item(name="old"), item(name="new")
+    test = compile_filter("state=outdated", outdated=lambda i: i is old)
+    assert test(old) and not test(new)
+    assert compile_filter("old state!=outdated", outdated=lambda i: i is new)(old)
+    with pytest.raises(FilterError, match="once the Hub was asked: press N"):
+        compile_filter("state=outdated", ask="press N")
+    with pytest.raises(FilterError, match="does not fit"):
+        compile_filter("state>outdated", outdated=lambda _: True)
+    assert asks_upstream("size>1GB STATE=Outdated") and not asks_upstream("outdated state=ok")

@@ -215,14 +215,17 @@ def must_be_store(name: str) -> None:
         raise click.UsageError(f"--store {safe(name)}: there are {', '.join(known)}")
 
 
-def filters_of(session: Session, expressions: Sequence[str]) -> list[Filter]:
-    """The tests that --filter stands for; all of them must pass."""
+def filters_of(
+    session: Session, expressions: Sequence[str], outdated: Callable[[Item], bool] | None = None
+) -> list[Filter]:
+    """The tests that --filter stands for; all of them must pass. `outdated`: what a Hub answered, if it was asked."""
     if not expressions:
         return []
     from cachetui.filters import FilterError, compile_filter
 
     try:
-        return [compile_filter(e, session.scan.ledger) for e in expressions]
+        ask = "cachetui ls --outdated"
+        return [compile_filter(e, session.scan.ledger, outdated=outdated, ask=ask) for e in expressions]
     except FilterError as e:
         raise click.UsageError(str(e)) from None
 

@@ -13,6 +13,7 @@ from cachetui.cli import common
 from cachetui.cli.common import Session
 from cachetui.cli.upstream import Newer, newer
 from cachetui.cli.use import Users, users_of
+from cachetui.filters import asks_upstream
 from cachetui.model import OK, Item, Revision
 from cachetui.text import safe
 from cachetui.units import iso
@@ -69,7 +70,7 @@ class Listing:
 @click.option("--files", is_flag=True, help="With the files of each revision.")
 @click.option("--problems", is_flag=True, help="Say what is wrong, and what to do about it.")
 @click.option("--in-use", is_flag=True, help="Look which processes have a model open.")
-@click.option("--outdated", is_flag=True, help="Ask the Hub: only repos whose main is newer there.")
+@click.option("--outdated", is_flag=True, help="Ask the Hub: only repos whose main is newer there (-f state=outdated).")
 @common.where_options
 @common.binary_option
 @click.option("-q", "--quiet", is_flag=True, help="Only the TARGETs, one a line.")
@@ -94,10 +95,13 @@ def ls(
     session = common.begin(common.to_where(cache_dir, search), binary=binary)
     if not quiet:
         common.say_about_roots(session)
-    rows = chosen(session, replace(listing, limit=None))
-    upstream = newer(item for item, _ in rows) if listing.outdated else None
+    late = tuple(f for f in listing.filters if asks_upstream(f))
+    now = tuple(f for f in listing.filters if f not in late)
+    rows = chosen(session, replace(listing, limit=None, filters=now))
+    upstream = newer(item for item, _ in rows) if listing.outdated or late else None
     if upstream is not None:
-        rows = [row for row in rows if row[0] in upstream]
+        tests = common.filters_of(session, late, upstream.__contains__)
+        rows = [r for r in rows if (r[0] in upstream or not listing.outdated) and all(test(r[0]) for test in tests)]
         upstream.say()
     rows = rows[: listing.limit] if listing.limit is not None else rows
     users = users_of([i for i, _ in rows]) if listing.in_use else None
@@ -175,7 +179,7 @@ def _print_json(
             row["in_use"] = users.data(item)
             if row["in_use"] and "in-use" not in row["states"]:
                 row["states"] = [s for s in row["states"] if s != OK] + ["in-use"]
-        if upstream is not None:
+        if upstream is not None and item in upstream:
             row["upstream"] = upstream.data(item)
             row["states"] = [s for s in row["states"] if s != OK] + ["outdated"]
         items.append(row)

@@ -90,7 +90,7 @@ def _state(item: Item, users: Users | None, upstream: Newer | None) -> str:
     words = [s for s in item.states if s != OK]
     if users is not None and (who := users.text(item)):
         words = [w for w in words if w != "in-use"] + [f"in use by {who}"]
-    if upstream is not None:
+    if upstream is not None and item in upstream:
         words.append(upstream.text(item))
     if item.problems and not words:
         words.append("1 problem" if len(item.problems) == 1 else f"{len(item.problems)} problems")

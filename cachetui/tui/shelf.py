@@ -23,6 +23,8 @@ class Shelf:
     disks: tuple[Disk, ...] = ()
     outdated: dict[tuple[str, str], str] = field(default_factory=dict)
     """Commit that main names upstream, of items whose main was another one when the Hub was asked; by (root, id)."""
+    asked: bool = False
+    """A Hub was asked what is outdated, and answered."""
     scan: Scan | None = None
     figures: Figures | None = None
     reading: bool = True
@@ -97,6 +99,10 @@ class Shelf:
         """The upstream commit that an item does not have as its main; empty where none is known."""
         there = self.outdated.get(item.key, "")
         return "" if any(r.commit == there and "main" in r.refs for r in item.revisions) else there
+
+    def is_outdated(self, item: Item) -> bool:
+        """Whether `newer` knows a commit."""
+        return bool(self.newer(item))
 
     @property
     def count(self) -> int:

@@ -70,6 +70,15 @@ def test_ls_lists_what_is_outdated(world: World) -> None:
     assert row["upstream"] == {"ref": "main", "here": old, "there": new} and row["states"] == ["outdated"]
     assert [u["id"] for u in found["upstream_unknown"]] == ["hf:acme/gone"]
     assert _ls(world, "-q").stdout.split() == ["hf:acme/m"]
+    assert _ls(world, "-q", "-f", "state!=outdated").stdout.split() == []
+    command = [sys.executable, "-m", "cachetui", "ls", "--cache-dir", str(world.cache), "-q", "-f"]
+    variables = dict(os.environ) | {"HF_ENDPOINT": world.server.endpoint}
+    for expression, names in (
+        ("state=outdated", {"hf:acme/m"}),
+        ("acme state!=outdated", {"hf:acme/same", "hf:acme/gone"}),
+    ):
+        done = subprocess.run([*command, expression], env=variables, capture_output=True, text=True, timeout=60)
+        assert set(done.stdout.split()) == names, (expression, done.stderr)
 
     asked = len(world.server.requests)
     assert "HF_HUB_OFFLINE is set" in _ls(world, code=1, HF_HUB_OFFLINE="1").stderr

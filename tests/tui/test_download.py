@@ -15,6 +15,7 @@ from tui_world import NOW, names, select, settle, toasts, until
 from cachetui.config import Where
 from cachetui.jobs.model import JobState
 from cachetui.tui.app import CachetuiApp
+from cachetui.tui.handlers import filtering
 from cachetui.tui.screens.choice import ChoiceScreen
 from cachetui.tui.screens.jobs import JobsScreen
 from cachetui.tui.screens.pull import PullScreen
@@ -245,11 +246,16 @@ async def test_what_is_outdated_says_so_and_is_updated_beside_the_old(
     folder = hub / "models--acme--tiny"
     async with app.run_test(size=(160, 30), notifications=True) as pilot:
         main = await settle(pilot)
+        assert "press N" in filtering.apply(main, "state=outdated")
         select(main, "acme/tiny")
         await pilot.press("N")
         await settle(pilot)
         assert any("D on the row updates it" in t for t in toasts(pilot))
         assert "outdated" in str(main.details._body.render())
+        assert not filtering.apply(main, "state=outdated") and names(main) == ["acme/tiny"]
+        assert not filtering.apply(main, "state!=outdated") and "acme/tiny" not in names(main)
+        filtering.clear(main)
+        select(main, "acme/tiny")
         await pilot.press("D")
         await until(pilot, lambda: isinstance(app.screen, ChoiceScreen))
         await pilot.press("u")

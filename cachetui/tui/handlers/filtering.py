@@ -26,7 +26,9 @@ def apply(main: MainScreen, text: str) -> str:
     """Filter by this text; returns what is wrong with it, and then the list stays as it was."""
     scan = main.shelf.scan
     try:
-        test = compile_filter(text, scan.ledger if scan is not None else None) if text.strip() else None
+        ledger = scan.ledger if scan is not None else None
+        known = main.shelf.is_outdated if main.shelf.asked else None
+        test = compile_filter(text, ledger, outdated=known, ask="press N") if text.strip() else None
     except FilterError as e:
         return safe(str(e))
     main.filter_text = text.strip()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cachetui.model import ARCHIVED, FOREIGN, OFFLINE, Item
 from cachetui.tui import background
-from cachetui.tui.handlers import marks, operation, view
+from cachetui.tui.handlers import filtering, marks, operation, view
 
 if TYPE_CHECKING:
     from cachetui.download.updates import Upstream
@@ -52,6 +52,8 @@ def _found(main: MainScreen, answers: tuple[Upstream, ...]) -> None:
         main.shelf.outdated.pop(one.item.key, None)
         if one.outdated:
             main.shelf.outdated[one.item.key] = one.there
+    main.shelf.asked = main.shelf.asked or any(a.there for a in answers)
+    filtering.refresh(main)
     main.models.refresh()
     view.show_details(main, keep_place=True)
     old = [a for a in answers if a.outdated]
