@@ -6,9 +6,9 @@ reported; one that a server sends whole only is left to huggingface_hub (`Report
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -79,7 +79,7 @@ class _Big:
 
 
 class Engine:
-    """One download. `progress(done, total, name)` counts bytes and is called from many threads."""
+    """One download. `progress(done, total, name)` counts bytes; it and `log(line)` are called from many threads."""
 
     def __init__(
         self,
@@ -90,6 +90,7 @@ class Engine:
         *,
         progress: Callable[[int, int, str], None],
         cancelled: Callable[[], bool],
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._client, self._layout, self._settings = client, layout, settings
         self._pace = Pace(settings.patience, cancelled)
@@ -97,6 +98,10 @@ class Engine:
         self._todo = deque(sorted(wanted, key=lambda w: (w.size > SMALL, w.paths[0])))
         self._waiting: deque[Wanted] = deque()
         self._bigs: list[_Big] = []
+        self._held: dict[str, float] = {}
+        """Since when somebody else holds the lock of a content, by etag; monotonic seconds."""
+        self._told: set[str] = set()
+        self._log = log
         self._turn = threading.Condition()
         self._busy = 0
         self._fatal: BaseException | None = None
@@ -125,7 +130,7 @@ class Engine:
             try:
                 job()
             except BaseException as e:  # whatever it is: others wait for this thread
-                self._end(_no_room(e) if isinstance(e, OSError) else e)
+                self._end(errors.no_room(e) if isinstance(e, OSError) else e)
             finally:
                 with self._turn:
                     self._busy -= 1
@@ -167,9 +172,7 @@ class Engine:
         self._pace.check()
         lock = self._layout.lock(wanted.paths, wanted.etag)
         if lock is None:
-            self._tell(self._done, self._total, f"{wanted.paths[0]}, which another program downloads now")
-            with self._turn:
-                self._waiting.append(wanted)
+            self._wait_for(wanted)
             return
         keep = False
         try:
@@ -188,6 +191,23 @@ class Engine:
         finally:
             if not keep:
                 os.close(lock)
+
+    def _wait_for(self, wanted: Wanted) -> None:
+        """Somebody else downloads it: that is said, and after a while what to do about it, once."""
+        who, path, now = self._layout.holder(wanted.paths, wanted.etag), wanted.paths[0], time.monotonic()
+        with self._turn:
+            since = self._held.setdefault(wanted.etag, now)
+            late = now - since >= self._settings.lock_patience and wanted.etag not in self._told
+            if late:
+                self._told.add(wanted.etag)
+            advice = ": end it, or cancel this" if wanted.etag in self._told else ""
+            self._waiting.append(wanted)
+        self._tell(self._done, self._total, f"waits for {who}, which downloads {path}{advice}")
+        if late:
+            self._log(
+                f"{path} is still locked by {who} after {(now - since) / 60:.0f} min. "
+                "If that hangs, end it and this goes on; or cancel this one: what came stays."
+            )
 
     def _reuse(self, wanted: Wanted, origin: reuse.Origin) -> bool:
         def arrived(count: int) -> None:
@@ -346,7 +366,7 @@ class Engine:
                 self._leave(big)
                 return
         except BaseException as e:  # whatever it is: others wait for this thread
-            self._end(_no_room(e) if isinstance(e, OSError) else e)
+            self._end(errors.no_room(e) if isinstance(e, OSError) else e)
 
     def _leave(self, big: _Big) -> None:
         """Let go of a file, with what came of it made durable."""
@@ -366,14 +386,4 @@ def _damaged(wanted: Wanted) -> PullError:
         errors.CONTENT,
         f"{wanted.paths[0]} came twice with content that is not what its hash says; nothing of it was kept",
         "a proxy or mirror changes it on the way: try another network or HF_ENDPOINT",
-    )
-
-
-def _no_room(error: OSError) -> BaseException:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return error
-    return PullError(
-        errors.NO_ROOM,
-        "the disk is full",
-        "make room (cachetui shows what could go) and start it again: it goes on where it stopped",
     )

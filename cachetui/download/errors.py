@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 # Values of `PullError.code`.
 OFFLINE, UNREACHABLE, NO_REPO, NO_REVISION, NO_FILE, GATED, DENIED, BUSY, SERVER = (
     "offline", "unreachable", "no-repo", "no-revision", "no-file", "gated", "denied", "busy", "server",
@@ -20,3 +22,14 @@ class PullError(Exception):
 
 class PullCancelled(Exception):
     """It stopped because it was asked to; what came so far stays and is used next time."""
+
+
+def no_room(error: OSError) -> Exception:
+    """A full disk in words for people; other errors as they are."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    return PullError(
+        NO_ROOM,
+        "the disk is full",
+        "make room (cachetui shows what could go) and start it again: it goes on where it stopped",
+    )

@@ -54,6 +54,8 @@ class Settings:
 
     patience: float = 600.0
     """Without a byte for so long it is given up."""
+    lock_patience: float = 60.0
+    """What another program downloads is waited for as long as it takes; after this it is said what can be done."""
     first_wait: float = 1.0
     """Before the first new try; doubled up to 30 s."""
 

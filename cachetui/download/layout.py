@@ -16,7 +16,7 @@ from typing import Protocol
 
 from cachetui.download import folders
 from cachetui.download.listing import Entry
-from cachetui.download.locks import take_lock
+from cachetui.download.locks import holder, take_lock
 from cachetui.fs import Fs
 from cachetui.hub_layout import LOCKS
 from cachetui.plans.moves import Meter, remove_tree
@@ -35,6 +35,9 @@ class Layout(Protocol):
 
     def lock(self, paths: Sequence[str], etag: str) -> int | None:
         """The library's lock of this content, as a descriptor; None while somebody else holds it."""
+
+    def holder(self, paths: Sequence[str], etag: str) -> str:
+        """Who holds that lock now, for people."""
 
     def is_there(self, paths: Sequence[str], etag: str, size: int) -> bool:
         """Whether the content lies in its place already."""
@@ -99,6 +102,10 @@ class HubCache:
     def lock(self, paths: Sequence[str], etag: str) -> int | None:
         """`.locks/<repo>/<etag>.lock`."""
         return take_lock(self.fs, self._locks, f"{etag}.lock")
+
+    def holder(self, paths: Sequence[str], etag: str) -> str:
+        """By `.locks/<repo>/<etag>.lock`."""
+        return holder(self._locks, f"{etag}.lock")
 
     def is_there(self, paths: Sequence[str], etag: str, size: int) -> bool:
         """Whether the blob (through links too) or all its snapshot names have the right size."""
@@ -231,6 +238,10 @@ class LocalFolder:
             return take_lock(self.fs, folder, f"{base}.lock")
         finally:
             os.close(folder)
+
+    def holder(self, paths: Sequence[str], etag: str) -> str:
+        """By `.cache/huggingface/download/<path>.lock`."""
+        return holder(self._downloads, f"{paths[0]}.lock")
 
     def is_there(self, paths: Sequence[str], etag: str, size: int) -> bool:
         """Whether each file's record says that it is this content, unchanged."""

@@ -6,6 +6,9 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from pathlib import Path
+
+import psutil
 
 from cachetui.fs import Fs
 
@@ -40,6 +43,19 @@ def take_lock(fs: Fs, folder: int, name: str) -> int | None:
         os.close(fd)
         if state == "held":
             return None
+
+
+def holder(folder: int, name: str) -> str:
+    """Who holds such a lock, for people, by the kernel's list (Linux); `another program` where it cannot be told."""
+    try:
+        inode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino
+        rows = Path("/proc/locks").read_text(encoding="ascii", errors="replace").splitlines()
+        pids = [int(f[4]) for f in map(str.split, rows) if f[1] == "FLOCK" and f[5].rpartition(":")[2] == str(inode)]
+        process = psutil.Process(pids[0])
+        ours = any(part.startswith("cachetui.workers") for part in process.cmdline())
+        return f"{'another download of cachetui' if ours else process.name()} (process {process.pid})"
+    except (OSError, IndexError, ValueError, psutil.Error):
+        return "another program"
 
 
 def _locked(fs: Fs, fd: int) -> str:

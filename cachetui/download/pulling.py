@@ -25,6 +25,7 @@ def pull(
     *,
     tell: Tell,
     cancelled: Callable[[], bool],
+    log: Callable[[str], None] = lambda _: None,
     fs: Fs = DISK,
     client: Client | None = None,
 ) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def pull(
         layout.begin()
         if own:
             report = Engine(
-                client, layout, wanted, settings, progress=lambda *n: tell("download", *n), cancelled=cancelled
+                client, layout, wanted, settings, progress=lambda *n: tell("download", *n), cancelled=cancelled, log=log
             ).run()
         else:
             report = Report(for_hub=list(wanted))

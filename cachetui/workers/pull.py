@@ -24,7 +24,7 @@ def work(request: Json, channel: Channel) -> Json:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
         from cachetui.download import pulling
 
-        return pulling.pull(request, tell=tell, cancelled=channel.cancelled)
+        return pulling.pull(request, tell=tell, cancelled=channel.cancelled, log=channel.log)
     except PullCancelled:
         raise WorkCancelled from None
     except PullError as e:

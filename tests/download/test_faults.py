@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from hub_world import MB, World, model, noise, tree, unfinished
+from hub_world import FAST, MB, World, model, noise, tree, unfinished
 from server import Repo
 
-from cachetui.download import errors
+from cachetui.download import errors, pulling
 from cachetui.download.errors import PullCancelled, PullError
 
 WEIGHTS = "model.safetensors"
@@ -300,4 +302,36 @@ def test_a_lock_that_the_library_holds_is_waited_for(world: World) -> None:
     done = world.pull()
     thread.join()
     assert WEIGHTS in done["here"] and world.server.sent("/content/") == before
+    whole(world)
+
+
+def test_who_is_waited_for_is_said_and_what_to_do_after_a_while(world: World) -> None:
+    world.server.add("acme/m", model())
+    world.pull(include=("*.json",))
+    etag = next(f for f in world.plan().files if f.path == WEIGHTS).etag
+    lock = Path(world.cache, ".locks/models--acme--m", f"{etag}.lock")
+    code = (
+        "import sys, filelock; f = filelock.FileLock(sys.argv[1]); f.acquire(); print(1, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(lock)]
+    told: list[str] = []
+    logged: list[str] = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"1\n"
+        job = world.plan().job() | {"settings": FAST | {"lock_patience": 0.0}}
+        with pytest.raises(PullCancelled):
+            pulling.pull(
+                job,
+                tell=lambda *n: told.append(n[3]),
+                cancelled=lambda: len(logged) > 0 and sum("waits" in t for t in told) > 2,
+                log=logged.append,
+                client=world.client(),
+            )
+        assert other.stdin is not None
+        other.stdin.close()
+    (line,) = logged
+    assert f"(process {other.pid}), which downloads {WEIGHTS}" in next(t for t in told if "waits" in t)
+    assert told[-1].endswith("end it, or cancel this")
+    assert f"(process {other.pid})" in line and "end it and this goes on" in line and "what came stays" in line
+    world.pull()
     whole(world)
