@@ -27,10 +27,16 @@ class Config:
     """Folders that are archives, for drives on which they lie deeper than is looked by itself."""
     archive_dir: str = ""
     """Where `archive` puts things when --to is not given."""
+    state_dir: str = ""
+    """Where `state save` puts states when --output is not given; CACHETUI_STATES goes before it."""
     binary_units: bool = False
     """Sizes in GiB instead of GB."""
     theme: str = ""
     """Name of the UI theme."""
+    card: str = ""
+    """What the UI compares models with: a card's name or its memory (`8GB`); empty for this machine."""
+    context: str = ""
+    """Tokens that the UI's estimates are for; empty for 4,096, or less where a model was made for less."""
 
 
 def load(path: Path | None = None) -> Config:
@@ -53,10 +59,26 @@ def load(path: Path | None = None) -> Config:
         raise ConfigError(f"{file}: binary_units must be true or false, theme a name in quotes")
     if not isinstance(archive_dir, str):
         raise ConfigError(f'{file}: archive_dir must be a folder in quotes, e.g. archive_dir = "/mnt/big/models"')
+    state_dir = data.pop("state_dir", "")
+    if not isinstance(state_dir, str):
+        raise ConfigError(f'{file}: state_dir must be a folder in quotes, e.g. state_dir = "~/states"')
+    card, context = data.pop("card", ""), data.pop("context", "")
+    if not isinstance(card, str) or not (isinstance(context, str) and (not context or context.isdecimal())):
+        raise ConfigError(f'{file}: card and context must be in quotes, e.g. card = "RTX 2080", context = "8192"')
     if data:
         known = ", ".join(f.name for f in fields(Config))
         raise ConfigError(f"{file}: unknown key {next(iter(data))!r}; known: {known}")
-    return Config(lists["cache_dirs"], lists["search_roots"], lists["archives"], archive_dir, binary, theme)
+    return Config(
+        lists["cache_dirs"],
+        lists["search_roots"],
+        lists["archives"],
+        archive_dir,
+        state_dir,
+        binary,
+        theme,
+        card,
+        context,
+    )
 
 
 @dataclass(frozen=True, slots=True)

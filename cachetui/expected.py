@@ -13,22 +13,23 @@ from typing import NamedTuple
 from cachetui import afar, walk
 from cachetui.model import Item, Problem
 
-SHA256, GIT_SHA1 = "sha256", "git-sha1"
-"""Algorithms of `Digest`: of the bytes, and of git's blob object (sha1 of `blob N\\0` and the bytes)."""
+SHA256, GIT_SHA1, STATE_DATA = "sha256", "git-sha1", "data-sha256"
+"""Algorithms of `Digest`: of the bytes, of git's blob object (sha1 of `blob N\\0` and the bytes), of what follows the
+header of a saved state (sha256)."""
 MAX_TREE = 8 << 20
 _HEX = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 DAMAGED_CODES = frozenset(
     (
         "broken-link", "link-loop", "no-content", "dangling-ref", "bad-ref", "not-a-folder", "no-snapshots",
-        "layer-missing", "bad-manifest", "dangling-manifest", "left-behind",
+        "layer-missing", "bad-manifest", "dangling-manifest", "left-behind", "damaged-state",
     )
 )  # fmt: skip
 INCOMPLETE_CODES = frozenset(("unfinished-download", "partial", "litter"))
 UNKNOWN_CODES = frozenset(
     (
         "unreadable", "outside-link", "linked-folder", "offline", "manifest-link", "special-file", "outside",
-        "other-filesystem", "too-deep",
+        "other-filesystem", "too-deep", "state-version",
     )
 )  # fmt: skip
 """Codes of a scan's problems, by what they say about an item that is verified."""
@@ -38,7 +39,7 @@ class Digest(NamedTuple):
     """A hash that content ought to have."""
 
     algorithm: str
-    """SHA256 or GIT_SHA1."""
+    """SHA256, GIT_SHA1 or STATE_DATA."""
     value: str
     """Lower-case hex."""
     source: str

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cachetui import afar, manifest, walk
+from cachetui import afar, manifest, state_items, walk
 from cachetui.filesystem import shares_extents
 from cachetui.formats import traits
 from cachetui.hub_layout import IGNORED, OURS
@@ -60,6 +60,8 @@ def _entries(root: Root) -> set[str]:
 
 
 def _stub(root: Root, spot: Spot, identify: Identify) -> Stub:
+    if spot.kind == "state":
+        return Stub(state_items.identify(spot.path), state_items.KIND, spot.path.rpartition("/")[2], spot.path)
     kind = "file" if spot.kind == "file" else "folder"
     return Stub(identify(root, spot.path), kind, spot.path or os.path.basename(root.path), spot.path)
 
@@ -126,6 +128,9 @@ class _Maker:
 
     def model(self, spot: Spot) -> Item:
         """The item at a spot."""
+        if spot.kind == "state":
+            ((path, st),) = spot.files
+            return state_items.make(self.root, path, st)
         if spot.lead is not None:
             return self._elsewhere(spot, spot.lead)
         if spot.kind == "folder":

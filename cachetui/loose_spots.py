@@ -12,7 +12,7 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from cachetui import afar, walk
+from cachetui import afar, state_items, walk
 from cachetui.folder import Folder
 from cachetui.formats import is_weights
 from cachetui.hub_layout import REPO_FOLDER
@@ -38,9 +38,9 @@ class Spot:
     path: str
     """Of its folder or (first) file, relative to the root."""
     kind: str
-    """folder, file, or top: the root's own files are a model."""
+    """folder, file, state, or top: the root's own files are a model."""
     files: tuple[tuple[str, os.stat_result], ...] = ()
-    """Of a file or top: names with their stat, relative to the root."""
+    """Of a file, state or top: names with their stat, relative to the root."""
     lead: afar.Lead | None = None
     """Of a folder that is only a link: where it leads."""
 
@@ -94,6 +94,8 @@ class _Visit:
             _cannot(self.rest, folder.path, e)
             self.rest.overhead += walk.allocated(folder.stat)
             return
+        states = _states(folder, entries)
+        entries = [(name, st) for name, st in entries if name not in states]
         names = {name for name, _ in entries}
         files = [(name, st) for name, st in entries if not stat.S_ISDIR(st.st_mode)]
         kinds = (stat.S_IFREG, stat.S_IFLNK)
@@ -102,6 +104,9 @@ class _Visit:
             yield Spot(path, "folder")
             return
         self.rest.overhead += walk.allocated(folder.stat)
+        for name, st in states.items():
+            place = f"{path}/{name}" if path else name
+            yield Spot(place, "state", ((place, st),))
         top = bool(names & _MARKERS and any(not n.endswith(".gguf") for n in weights)) or "model_index.json" in names
         if top and not depth:
             yield Spot("", "top", tuple(files))
@@ -164,6 +169,20 @@ class _Visit:
                     yield from self.folder(folder, path, depth + 1)
         except OSError as e:
             _cannot(self.rest, f"{self.root.path}/{path}", e)
+
+
+def _states(folder: Folder, entries: Sequence[tuple[str, os.stat_result]]) -> dict[str, os.stat_result]:
+    """Saved states right in a folder, whatever they are called; none in a model's folder, whose files are its own."""
+    found: dict[str, os.stat_result] = {}
+    if any(name in _MARKERS for name, _ in entries):
+        return found
+    for name, st in entries:
+        if stat.S_ISREG(st.st_mode) and st.st_size and not name.endswith(".gguf"):
+            if state_items.is_state(name, folder=folder):
+                found[name] = st
+            elif is_weights(name):
+                return {}
+    return found
 
 
 def _is_foreign(folder: Folder) -> bool:

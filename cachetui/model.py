@@ -227,6 +227,8 @@ class Root:
     """Id of the archive it is a part of; empty for most."""
     offline: bool = False
     """It lies on a drive that is not there now: known of, but nothing in it can be read."""
+    ours_only: bool = False
+    """A folder of the user's own: only what this program made in it is read, counted and acted on."""
 
     @property
     def only_archive(self) -> bool:

@@ -52,3 +52,18 @@ def verified_file() -> Path:
 def jobs_file() -> Path:
     """jobs.json: work that can go on, and which process does it."""
     return platformdirs.user_state_path(_NAME) / "jobs.json"
+
+
+def subsets_file() -> Path:
+    """subsets.json: which files of a repo were asked for, where not all were."""
+    return platformdirs.user_state_path(_NAME) / "subsets.json"
+
+
+def states_dir() -> Path:
+    """states: where saved states go unless another folder is named."""
+    return platformdirs.user_data_path(_NAME) / "states"
+
+
+def state_folders_file() -> Path:
+    """state_folders.json: folders of the user's own in which states were saved."""
+    return platformdirs.user_state_path(_NAME) / "state_folders.json"

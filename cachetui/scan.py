@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from cachetui.config import Where
 from cachetui.ledger import Scan
 from cachetui.model import Item, Problem, Reporter, Root, RootScan, Silent
 from cachetui.provenance import with_provenance
+from cachetui.state_models import with_models
 from cachetui.store import all_stores, store_named
 
 
@@ -35,7 +37,19 @@ def find_roots(where: Where) -> tuple[tuple[Root, ...], tuple[Problem, ...]]:
     for root in archive_roots(where):
         key = (root.dev, root.ino)
         found[key] = replace(found[key], archive=root.archive) if key in found else root
-    return tuple(found.values()), tuple(problems)
+    return _without_held(found.values()), tuple(problems)
+
+
+def _without_held(roots: Iterable[Root]) -> tuple[Root, ...]:
+    """Without folders of the user's own that lie in a root whose store lists what this program made itself."""
+    roots = tuple(roots)
+    tops = [os.path.join(r.path, "") for r in roots if store_named(r.store).holds_states and not r.offline]
+    return tuple(r for r in roots if not (r.ours_only and os.path.join(r.path, "").startswith(tuple(tops))))
+
+
+def _nested(roots: Iterable[Root]) -> frozenset[tuple[int, int]]:
+    """(device, inode) of the roots that are left to their own scan where they lie inside another one."""
+    return frozenset((r.dev, r.ino) for r in roots if not r.ours_only)
 
 
 def scan(
@@ -55,7 +69,7 @@ def scan_roots(
 ) -> Scan:
     """Read these roots; `everything` tells which folders inside them are roots of their own."""
     report = Silent() if report is None else report
-    inodes = frozenset((r.dev, r.ino) for r in everything)
+    inodes = _nested(everything)
     done: list[RootScan] = []
     with collector_paused():
         for root in chosen:
@@ -74,7 +88,8 @@ def scan_roots(
             done.append(result)
             report.done(result)
     found = Scan(tuple(done), problems, all(r.complete for r in done))
-    return with_provenance(with_archives(found, partial=len(chosen) < len(everything) or not found.complete))
+    partial = len(chosen) < len(everything) or not found.complete
+    return with_models(with_provenance(with_archives(found, partial=partial)))
 
 
 def rescan(scan_: Scan, changed: Sequence[Item], roots: Sequence[str] = ()) -> Scan:
@@ -82,7 +97,7 @@ def rescan(scan_: Scan, changed: Sequence[Item], roots: Sequence[str] = ()) -> S
 
     `roots`: paths of roots where items may have appeared that the scan does not have (what undo brings back).
     """
-    inodes = frozenset((r.root.dev, r.root.ino) for r in scan_.roots)
+    inodes = _nested(r.root for r in scan_.roots)
     by_path = {r.root.path: r for r in scan_.roots}
     for path in dict.fromkeys((*(item.root for item in changed), *roots)):
         before = by_path[path]
@@ -91,7 +106,7 @@ def rescan(scan_: Scan, changed: Sequence[Item], roots: Sequence[str] = ()) -> S
         mine = [i for i in changed if i.root == path]
         after = store_named(before.root.store).rescan(before, inodes - {(before.root.dev, before.root.ino)}, mine)
         scan_ = scan_.replaced(after)
-    return with_provenance(with_archives(scan_, partial=not scan_.complete))
+    return with_models(with_provenance(with_archives(scan_, partial=not scan_.complete)))
 
 
 @contextmanager

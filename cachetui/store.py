@@ -64,6 +64,8 @@ class Store(ABC):
     """For people, e.g. `Hugging Face hub`."""
     order: ClassVar[int] = 50
     """Position among the stores; lower is first."""
+    holds_states: ClassVar[bool] = False
+    """Whether saved states in its roots are items of them (store `state`), found by content."""
 
     @abstractmethod
     def roots(self, where: Where) -> Iterable[Root]:

@@ -35,10 +35,10 @@ def blob(path: str, st: os.stat_result) -> Blob:
     return Blob(path, st.st_dev, st.st_ino, st.st_size, allocated(st), st.st_nlink, st.st_mtime)
 
 
-def read_small(name: str, cap: int = MAX_SMALL, *, dir_fd: int | None = None) -> bytes:
-    """The first `cap` bytes of a regular file, without following a link, blocking, or (where we may) touching atime.
+def open_regular(name: str, *, dir_fd: int | None = None) -> int:
+    """A descriptor of a regular file, to read: no link is followed, nothing blocks, no atime moves where we may.
 
-    Raises OSError; a link, FIFO, device or folder is an OSError too. A file longer than `cap` is cut.
+    Raises OSError, also for a link, FIFO, device or folder.
     """
     try:
         fd = os.open(name, _READ | _NOATIME, dir_fd=dir_fd)
@@ -46,10 +46,20 @@ def read_small(name: str, cap: int = MAX_SMALL, *, dir_fd: int | None = None) ->
         if not _NOATIME:
             raise
         fd = os.open(name, _READ, dir_fd=dir_fd)  # O_NOATIME is for the owner only
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", name)
+    return fd
+
+
+def read_small(name: str, cap: int = MAX_SMALL, *, dir_fd: int | None = None) -> bytes:
+    """The first `cap` bytes of a regular file, without following a link, blocking, or (where we may) touching atime.
+
+    Raises OSError; a link, FIFO, device or folder is an OSError too. A file longer than `cap` is cut.
+    """
+    fd = open_regular(name, dir_fd=dir_fd)
     try:
         st = os.fstat(fd)
-        if not stat.S_ISREG(st.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", name)
         chunks: list[bytes] = []
         left = cap
         while left > 0 and (chunk := os.read(fd, min(left, max(st.st_size, 4096)))):

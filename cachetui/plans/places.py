@@ -17,6 +17,7 @@ from cachetui.plans.survey import mount_points, same_mount
 NAME = ".cachetui-trash"
 NO_PLACE = "there is no folder on its file system that could hold a trash, so it can only be deleted permanently"
 _INSIDE = "its trash lies inside it, in .locks, because nothing beside it is on the same file system and writable"
+_AMONG = "its trash lies inside it, because nothing beside it is on the same file system and writable"
 _TOP = "its trash lies at the top of its file system"
 
 
@@ -29,6 +30,8 @@ def candidates(root: Root) -> Iterator[tuple[str, str, str]]:
         yield os.path.join(top, f"{NAME}-{os.geteuid()}"), "mount-top", f"{_TOP}: {top}"
     if root.store == "hf":
         yield os.path.join(root.path, ".locks", NAME), "inside", _INSIDE
+    if root.store == "state":
+        yield os.path.join(root.path, NAME), "inside", _AMONG
 
 
 def choose(root: Root) -> TrashPlace:

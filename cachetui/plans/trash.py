@@ -47,7 +47,7 @@ def reserve(roots: Sequence[Root], where: Where, *, fs: Fs = DISK) -> None:
     if not fs_module.HAS_DIR_FD:
         return
     for root in roots:
-        if not root.writable or root.group or root.archive or root.origin == "--cache-dir":
+        if not root.writable or root.group or root.archive or root.ours_only or root.origin == "--cache-dir":
             continue
         with suppress(OSError, HeldError):
             if os.stat(root.path).st_uid != os.geteuid():

@@ -23,6 +23,7 @@ class LMStudio(Store):
     name = "lmstudio"
     title = "LM Studio"
     order = 60
+    holds_states = True
 
     def roots(self, where: Where) -> Iterable[Root]:
         """settings.json's downloadsFolder, else `models` in its home (~/.lmstudio, or where the pointer says)."""

@@ -27,6 +27,7 @@ class LocalDirs(Store):
     name = "dir"
     title = "Folders"
     order = 40
+    holds_states = True
 
     def roots(self, where: Where) -> Iterable[Root]:
         """The user's own folder, what was given, projects' caches; what has another layout goes to its store."""

@@ -88,7 +88,7 @@ def _wrong_place(directory: str, existing: str, roots: Sequence[Root]) -> str:
     except ManifestError as e:
         return f"the archive's own list there, {directory}/{manifest.MANIFEST}, cannot be used: {e}"
     own = {os.path.join(directory, part) for part in (HUB, OLLAMA, FOLDERS)} if archive is not None else set()
-    for root in roots:
+    for root in (r for r in roots if not r.ours_only):
         if directory == root.path or directory.startswith(os.path.join(root.path, "")):
             return f"it lies inside {root.path}, which is looked at itself"
         if root.path.startswith(os.path.join(directory, "")) and root.path not in own and not root.archive:

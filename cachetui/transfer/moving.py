@@ -181,6 +181,8 @@ def _refusal(root: Root, drive: Drive) -> str:
         return "its drive is not there"
     if os.path.realpath(drive.directory) == root.path:
         return "it lies there already"
+    if root.ours_only:
+        return "it is a folder of your own, of which only the saved states are known here: archive those"
     if root.archive:
         return "it is part of an archive: that moves as a whole, by moving its folder"
     if drive.same_as:

@@ -11,6 +11,7 @@ from cachetui import archives, hub_layout
 from cachetui.expected import Digest
 from cachetui.ledger import Scan
 from cachetui.model import Item
+from cachetui.state_items import AGAIN, STORE
 from cachetui.store import store_named
 
 Inode = tuple[int, int]
@@ -46,6 +47,8 @@ class Copies:
 
     def _everything(self) -> Iterator[tuple[Digest, str]]:
         for item in self._scan.items:
+            if item.store == STORE:
+                continue  # of one another's headers nothing is known: a state is saved again, not copied
             for file in store_named(item.store).expected(item).files:
                 for digest in file.digests:
                     yield digest, file.path
@@ -79,6 +82,8 @@ def ask_online(item: Item) -> str:
 
 def download(item: Item, name: str) -> str:
     """The command that downloads a file again, in words; empty where nothing is known about its origin."""
+    if item.store == STORE:
+        return "delete it and save it again: " + dict(item.extra).get(AGAIN, "cachetui state save")
     if item.store == "ollama":
         return f"verify --quarantine takes the damaged layer away, then: ollama pull {shlex.quote(item.name)}"
     origin = next((value for label, value in item.extra if label == "copy of"), "")

@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cachetui.expected import GIT_SHA1
+from cachetui.expected import GIT_SHA1, STATE_DATA
 from cachetui.transfer import medium
 
 BLOCK = 1 << 20
@@ -189,7 +189,30 @@ def _words(error: OSError) -> str:
 def _new(algorithm: str, size: int) -> Any:
     if algorithm == GIT_SHA1:
         return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    return hashlib.sha256()
+    return _DataHash() if algorithm == STATE_DATA else hashlib.sha256()
+
+
+class _DataHash:
+    """sha256 of what follows a safetensors header: eight bytes that say how long it is, and itself."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._length = b""
+        self._skip = 0
+
+    def update(self, data: memoryview) -> None:
+        """The next bytes of the file."""
+        if (missing := 8 - len(self._length)) > 0:
+            self._length += bytes(data[:missing])
+            self._skip = int.from_bytes(self._length, "little") if len(self._length) == 8 else 0
+            data = data[missing:]
+        skipped = min(self._skip, len(data))
+        self._skip -= skipped
+        self._sha256.update(data[skipped:])
+
+    def hexdigest(self) -> str:
+        """Of the data so far."""
+        return self._sha256.hexdigest()
 
 
 def _in_memory(fd: int, start: int, size: int) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
+from state_world import save
 
 from cachetui import walk
 from cachetui.demo.builders import Filler, Hub, OllamaStore, gguf_bytes, local_dir, safetensors_bytes, write
@@ -75,12 +76,22 @@ def folders_world(path: Path) -> None:
     write(path / ".git" / "objects" / "x", bytes(10_000))
 
 
+def states_world(path: Path) -> None:
+    for n, name in enumerate(("photo_cache.pt", "deeper/two.safetensors", "no suffix")):
+        save(path / name, tokens=10 + n)
+    cut = save(path / "cut.safetensors", tokens=99)
+    os.truncate(cut.path, cut.bytes - 5)
+    write(path / "weights.safetensors", WEIGHTS)
+    write(path / "pickle.pt", b"PK\x03\x04" + bytes(3000))
+
+
 WORLDS: dict[str, Callable[[Path], None]] = {
     "hf": hub_world,
     "hf-home": home_world,
     "ollama": ollama_world,
     "dir": folders_world,
     "lmstudio": folders_world,
+    "state": states_world,
 }
 
 STORES = [store.name for store in all_stores()]
