@@ -1,0 +1,133 @@
+"""The engines as the worker of prompts uses them: load once, ask often. Each is imported when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cachetui.runnable import GGUF, MLX, OLLAMA, TRANSFORMERS, Runnable
+
+if TYPE_CHECKING:
+    from cachetui.engine.images import Picture
+    from cachetui.engine.loading import Loaded
+    from cachetui.engine.prompting import Answer, Question
+
+Progress = Callable[[str, int, int, str], None]
+Cancelled = Callable[[], bool]
+Token = Callable[[str], None]
+
+
+class Engine(Protocol):
+    """One loaded model."""
+
+    def load(self, runnable: Runnable, progress: Progress, cancelled: Cancelled) -> dict[str, Any]:
+        """Load it, and what to tell of it: device, dtype, quantization, model_class, images. Raises EngineError."""
+
+    def ask(self, question: Question, on_token: Token, cancelled: Cancelled, state: str) -> Answer:
+        """`state`: path of a saved one, or empty. Raises EngineError, Cancelled."""
+
+
+@dataclass
+class Transformers:
+    """torch and transformers; the only engine that saves states."""
+
+    loaded: Loaded | None = None
+
+    def load(self, runnable: Runnable, progress: Progress, cancelled: Cancelled) -> dict[str, Any]:
+        """Load, and where weights were packed for it, run one token: the first one repacks them all."""
+        from cachetui.engine import loading
+        from cachetui.engine.prompting import Question, ask
+
+        progress("prepare", 0, 0, "")
+        loaded = self.loaded = loading.load(runnable.wanted, progress=progress, cancelled=cancelled)
+        warm = 0.0
+        if loaded.quantization and str(loaded.device) == "cpu" and loaded.model.can_generate():
+            progress("warm up", 0, 0, "")
+            warm = ask(loaded, Question("a", max_new_tokens=1), cancelled=cancelled).seconds
+        return {
+            "device": str(loaded.device),
+            "dtype": str(loaded.dtype).removeprefix("torch."),
+            "quantization": loaded.quantization,
+            "model_class": loaded.model_class,
+            "images": loaded.images,
+            "folder": loaded.wanted.folder,
+            "weights": loaded.memory,
+            "load_seconds": loaded.load_seconds,
+            "warm_up_seconds": warm,
+        }
+
+    def ask(self, question: Question, on_token: Token, cancelled: Cancelled, state: str) -> Answer:
+        """With a state the question goes on from it."""
+        from cachetui.engine import prompting
+
+        assert self.loaded is not None
+        found = None
+        if state:
+            from cachetui.engine import state as states
+
+            found = states.load(state, self.loaded)
+        return prompting.ask(self.loaded, question, on_token=on_token, cancelled=cancelled, state=found)
+
+    def save_state(self, pictures: Sequence[Picture], system: str, output: str) -> dict[str, Any]:
+        """Read pictures and system prompt once and keep what the model made of them. Raises EngineError."""
+        from dataclasses import asdict
+
+        from cachetui.engine import state as states
+        from cachetui.fs import DISK
+
+        assert self.loaded is not None
+        return asdict(states.save(DISK, states.build(self.loaded, pictures, system), output))
+
+
+@dataclass
+class Other:
+    """What has no saved states: `module` has load and ask."""
+
+    module: Any
+    arguments: Callable[[Runnable], tuple[tuple[Any, ...], dict[str, Any]]]
+    loaded: Any = field(default=None)
+
+    def load(self, runnable: Runnable, progress: Progress, cancelled: Cancelled) -> dict[str, Any]:
+        """Load it."""
+        progress("load", 0, 0, "")
+        plain, named = self.arguments(runnable)
+        self.loaded = self.module.load(*plain, **named, cancelled=cancelled)
+        told = {
+            name: getattr(self.loaded, name, "") for name in ("device", "dtype", "quantization", "images", "context")
+        }
+        folder = runnable.file or runnable.url or runnable.wanted.folder
+        seconds = getattr(self.loaded, "load_seconds", 0.0)
+        return {**told, "model_class": runnable.engine, "folder": folder, "weights": 0, "load_seconds": seconds}
+
+    def ask(self, question: Question, on_token: Token, cancelled: Cancelled, state: str) -> Answer:
+        """Without states."""
+        from cachetui.engine.errors import EngineError
+
+        if state:
+            raise EngineError("only models that transformers runs have saved states", "ask without --state")
+        answer: Answer = self.module.ask(self.loaded, question, on_token=on_token, cancelled=cancelled)
+        return answer
+
+
+def engine_of(runnable: Runnable) -> Engine:
+    """The one that runs it, not loaded yet."""
+    if runnable.engine == TRANSFORMERS:
+        return Transformers()
+    if runnable.engine == GGUF:
+        from cachetui.engine import gguf_engine
+
+        return Other(gguf_engine, _gguf)
+    if runnable.engine == OLLAMA:
+        from cachetui.engine import ollama_engine
+
+        return Other(ollama_engine, lambda r: ((r.name,), {"url": r.url}))
+    if runnable.engine == MLX:
+        from cachetui.engine import mlx_engine
+
+        return Other(mlx_engine, lambda r: ((r.wanted.folder,), {"name": r.name}))
+    raise ValueError(runnable.engine)
+
+
+def _gguf(r: Runnable) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return (r.file,), {"name": r.name, "mmproj": r.projector, "device": r.wanted.device}
