@@ -1,9 +1,10 @@
-"""Which files of a repo repeat the same weights in another format: what need not be there. Names only, no network."""
+"""Which files of a repo are meant: by patterns, and without the same weights in another format. Names only."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from fnmatch import fnmatch
 
 from cachetui.formats import is_weights
 
@@ -59,6 +60,11 @@ def _folder(path: str) -> str:
 
 def _suffix(path: str) -> str:
     return path[path.rfind(".") + 1 :].lower()
+
+
+def matches(path: str, patterns: Iterable[str]) -> bool:
+    """As huggingface_hub's filter_repo_objects: fnmatch on the whole path, `folder/` is everything below it."""
+    return any(fnmatch(path, p + "*" if p.endswith("/") else p) for p in patterns)
 
 
 def needed(names: Iterable[str], present: Iterable[str]) -> set[str]:

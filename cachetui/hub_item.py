@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cachetui import afar, formats, hub_layout, walk
+from cachetui import afar, formats, hub_layout, subsets, walk
 from cachetui.alternatives import needed
 from cachetui.folder import Folder
 from cachetui.hub_ground import Ground
@@ -160,6 +160,8 @@ class _Maker:
         self.problems = list(repo.problems)
         self.damaged = repo.damaged
         self.partial = False
+        self.asked = ""
+        """Which files were asked for, where that explains what is missing."""
 
     def item(self) -> Item:
         """The finished item."""
@@ -232,7 +234,12 @@ class _Maker:
         if self.repo.trees and (tree := snapshot.path.rpartition("/")[2] + ".json") in self.repo.trees:
             listed = self._listed(tree, snapshot)
             missing = listed.difference(snapshot.names)
-            if missing and missing.intersection(needed(listed, snapshot.names)):
+            lacking = missing.intersection(needed(listed, snapshot.names)) if missing else set()
+            asked = subsets.known(self.ground.root.path, self.base.path, snapshot.commit) if lacking else ()
+            if asked and not any(s.takes(name) for s in asked for name in lacking):
+                told = "; ".join(s.words() for s in asked)
+                self.asked = f"only {told}: {len(missing)} of {len(listed)} files were left out"
+            elif lacking:
                 self.partial = True
                 message = f"{len(missing)} of {len(listed)} files are not downloaded"
                 hint = "downloading the repo again fetches the rest"
@@ -303,10 +310,12 @@ class _Maker:
         return formats.traits(main.names, read, self.base.name)
 
     def _extra(self, main: Revision | None, traits: Traits) -> tuple[tuple[str, str], ...]:
+        asked = (("asked for", self.asked),) if self.asked else ()
         if self.base.kind != "model" or main is None:
-            return ()
+            return asked
         program = {"gguf": "llama-cli -hf", "mlx": "mlx_lm.generate --model"}.get("".join(traits.formats), "")
-        return (("load it", f"{program} {self.base.name}" if program else f'from_pretrained("{self.base.name}")'),)
+        command = f"{program} {self.base.name}" if program else f'from_pretrained("{self.base.name}")'
+        return (("load it", command), *asked)
 
 
 def _main(revisions: Sequence[Revision]) -> Revision | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from cachetui import subsets
 from cachetui.download import errors, hub, planning, preflight, reuse
 from cachetui.download.client import Client
 from cachetui.download.engine import Engine, Report, Wanted
@@ -43,6 +45,9 @@ def pull(
     own = request["engine"] == "own"
     try:
         layout.begin()
+        if not request["local_dir"]:
+            with suppress(OSError):  # a help for the listing, no part of the download
+                subsets.remember(request["cache"], asked.folder, listing.commit, request, asked.path, fs)
         if own:
             report = Engine(
                 client, layout, wanted, settings, progress=lambda *n: tell("download", *n), cancelled=cancelled, log=log

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 
-from cachetui.alternatives import PROJECTOR, SHARD, other_formats
+from cachetui.alternatives import PROJECTOR, SHARD, matches, other_formats
 from cachetui.download.listing import Entry
 from cachetui.formats import is_weights
 from cachetui.gguf import type_in_name
@@ -38,11 +37,6 @@ class Selected:
     """Several quantizations, and none was chosen."""
     unknown: str = ""
     """A path, pattern or quantization that matches nothing."""
-
-
-def matches(path: str, patterns: Iterable[str]) -> bool:
-    """As huggingface_hub's filter_repo_objects: fnmatch on the whole path, `folder/` is everything below it."""
-    return any(fnmatch(path, p + "*" if p.endswith("/") else p) for p in patterns)
 
 
 def select(

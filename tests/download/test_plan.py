@@ -17,6 +17,7 @@ from cachetui.download.errors import PullError
 from cachetui.download.listing import Entry
 from cachetui.download.places import hub_place
 from cachetui.download.spelling import parse_hub
+from cachetui.paths import subsets_file
 
 
 def entries(*paths: str, size: int = 1000) -> list[Entry]:
@@ -222,7 +223,8 @@ def test_an_archived_repo_is_not_written_through_its_link(world: World) -> None:
     (world.tmp / "drive").mkdir()
     (world.cache / "models--acme--m").symlink_to(world.tmp / "drive")
     refused = world.plan().refused
-    assert [r.code for r in refused] == ["archived"] and "restore" in refused[0].advice
+    assert [r.code for r in refused] == ["archived"]
+    assert "cachetui restore hf:acme/m" in refused[0].advice
 
 
 def test_partials_are_known_to_the_scanner(world: World) -> None:
@@ -237,3 +239,30 @@ def test_partials_are_known_to_the_scanner(world: World) -> None:
     from huggingface_hub import scan_cache_dir
 
     assert not scan_cache_dir(world.cache).warnings
+
+
+def test_a_part_that_was_asked_for_is_whole(world: World) -> None:
+    from cachetui.scan import scan
+
+    def look() -> tuple[tuple[str, ...], dict[str, str]]:
+        items = scan(replace(world.where, cache_dirs=(str(world.cache),))).items
+        item = next(i for i in items if i.id == "hf:acme/m")
+        return item.states, dict(item.extra)
+
+    repo = world.server.add("acme/m", model())
+    world.pull(include=("*.json",))
+    states, extra = look()
+    assert states == ("ok",) and extra["asked for"] == "only *.json: 4 of 6 files were left out"
+    world.pull("hf:acme/m:sub/deep")
+    assert look()[0] == ("ok",)
+    snapshot = world.cache / "models--acme--m/snapshots" / repo.commit
+    (snapshot / "config.json").unlink()
+    assert look()[0] == ("partial",)  # it was asked for
+    world.pull(include=("*.json",), exclude=("tokenizer*",))
+    assert look()[0] == ("ok",)
+    world.server.fail("503", "model.safetensors", times=-1)
+    with pytest.raises(PullError):
+        world.pull(settings={"patience": 0.2})
+    assert look()[0] == ("partial",)  # all of it was asked for now
+    subsets_file().write_text('{"subsets": [{"root": 1}]}')
+    assert look()[0] == ("partial",)
