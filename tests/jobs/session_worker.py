@@ -14,7 +14,7 @@ _KNOWS: dict[str, Any] = {"asked": 0}
 
 
 def work(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """{"op": "load"} remembers its keys; everything else obeys the request's keys, in this order."""
+    """Obey the request's keys, in this order."""
     print("a library prints")
     _KNOWS["asked"] += 1
     if "pid_file" in request:
@@ -33,15 +33,11 @@ def work(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
         channel.progress("load", n + 1, request["steps"], "w")
     for n in range(request.get("tokens", 0)):
         channel.event("token", text=f"{n}\udcff ")
-    if "hold" in request:
-        _KNOWS["held"] = b"x" * request["hold"]
     until = request.get("until")
     while until is not None and not Path(until).exists():
         if channel.cancelled() and not request.get("deaf"):
             raise WorkCancelled({"so_far": _KNOWS["asked"]})
         time.sleep(0.005)
-    if request.get("op") == "load":
-        _KNOWS["load"] = request
     return {"pid": os.getpid(), "asked": _KNOWS["asked"], "gpu_memory": request.get("gpu", 0)}
 
 
