@@ -37,6 +37,8 @@ class Config:
     """What the UI compares models with: a card's name or its memory (`8GB`); empty for this machine."""
     context: str = ""
     """Tokens that the UI's estimates are for; empty for 4,096, or less where a model was made for less."""
+    warm_seconds: int = 300
+    """A loaded model that is not asked for so long is freed; 0: never."""
 
 
 def load(path: Path | None = None) -> Config:
@@ -65,6 +67,9 @@ def load(path: Path | None = None) -> Config:
     card, context = data.pop("card", ""), data.pop("context", "")
     if not isinstance(card, str) or not (isinstance(context, str) and (not context or context.isdecimal())):
         raise ConfigError(f'{file}: card and context must be in quotes, e.g. card = "RTX 2080", context = "8192"')
+    warm = data.pop("warm_seconds", 300)
+    if type(warm) is not int or warm < 0:
+        raise ConfigError(f"{file}: warm_seconds must be a number of seconds, e.g. warm_seconds = 300; 0: for ever")
     if data:
         known = ", ".join(f.name for f in fields(Config))
         raise ConfigError(f"{file}: unknown key {next(iter(data))!r}; known: {known}")
@@ -78,6 +83,7 @@ def load(path: Path | None = None) -> Config:
         theme,
         card,
         context,
+        warm,
     )
 
 
