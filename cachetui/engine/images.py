@@ -47,10 +47,7 @@ def open_picture(spec: str, *, max_pixels: int = 0, resize: tuple[int, int] | No
     `max_pixels`: made smaller, with its shape kept, until width x height is at most that; 0: as it is.
     `resize`: exactly that width and height; wins over `max_pixels`. `seed`: of the noise.
     """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError:
-        raise EngineError("pictures need the package pillow", "pip install 'cachetui[models]'", NOT_INSTALLED) from None
+    Image, ImageOps = _pillow()
     if spec == NOISE:
         image = _noise(Image, seed)
         digest = hashlib.sha256(image.tobytes()).hexdigest()
@@ -58,11 +55,42 @@ def open_picture(spec: str, *, max_pixels: int = 0, resize: tuple[int, int] | No
         data = _bytes(spec)
         digest = hashlib.sha256(data).hexdigest()
         image = _decoded(Image, ImageOps, spec, data)
+    return _lowered(Image, image, spec, digest, max_pixels, resize)
+
+
+def picture_of(value: Any, *, max_pixels: int = 0, resize: tuple[int, int] | None = None, seed: int = 0) -> Picture:
+    """What a program has in hand: a path, `noise`, the bytes of a picture file, or a PIL image. Raises EngineError."""
+    if isinstance(value, str | os.PathLike):
+        return open_picture(os.fsdecode(value), max_pixels=max_pixels, resize=resize, seed=seed)
+    Image, ImageOps = _pillow()
+    if isinstance(value, bytes | bytearray | memoryview):
+        data = bytes(value)
+        digest = hashlib.sha256(data).hexdigest()
+        return _lowered(Image, _decoded(Image, ImageOps, "bytes", data), "bytes", digest, max_pixels, resize)
+    if isinstance(value, Image.Image):
+        image = _on_white(Image, ImageOps.exif_transpose(value))
+        return _lowered(Image, image, "image", hashlib.sha256(image.tobytes()).hexdigest(), max_pixels, resize)
+    raise EngineError(
+        f"a picture cannot be a {type(value).__name__}", "give a path, `noise`, bytes, a PIL image, or a list of these"
+    )
+
+
+def _pillow() -> tuple[Any, Any]:
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise EngineError("pictures need the package pillow", "pip install 'cachetui[models]'", NOT_INSTALLED) from None
+    return Image, ImageOps
+
+
+def _lowered(
+    pil: Any, image: Any, source: str, digest: str, max_pixels: int, resize: tuple[int, int] | None
+) -> Picture:
     original = image.size
     target = lowered(original, max_pixels=max_pixels, resize=resize)
     if target != original:
-        image = image.resize(target, Image.Resampling.BICUBIC)
-    return Picture(image, spec, digest, target, original)
+        image = image.resize(target, pil.Resampling.BICUBIC)
+    return Picture(image, source, digest, target, original)
 
 
 def lowered(size: tuple[int, int], *, max_pixels: int = 0, resize: tuple[int, int] | None = None) -> tuple[int, int]:
