@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cachetui.engine.images import Picture
     from cachetui.engine.loading import Loaded
     from cachetui.engine.prompting import Answer, Question
+    from cachetui.states import Identity
 
 Progress = Callable[[str, int, int, str], None]
 Cancelled = Callable[[], bool]
@@ -28,6 +29,15 @@ class Engine(Protocol):
         """`state`: path of a saved one, or empty. Raises EngineError, Cancelled."""
 
 
+@dataclass(frozen=True)
+class Seen:
+    """The pictures of a question, as they are given to the model."""
+
+    pictures: Sequence[Picture]
+    max_pixels: int = 0
+    resize: tuple[int, int] | None = None
+
+
 @dataclass
 class Transformers:
     """torch and transformers; the only engine that saves states."""
@@ -39,7 +49,6 @@ class Transformers:
         from cachetui.engine import loading
         from cachetui.engine.prompting import Question, ask
 
-        progress("prepare", 0, 0, "")
         loaded = self.loaded = loading.load(runnable.wanted, progress=progress, cancelled=cancelled)
         warm = 0.0
         if loaded.quantization and str(loaded.device) == "cpu" and loaded.model.can_generate():
@@ -69,15 +78,25 @@ class Transformers:
             found = states.load(state, self.loaded)
         return prompting.ask(self.loaded, question, on_token=on_token, cancelled=cancelled, state=found)
 
-    def save_state(self, pictures: Sequence[Picture], system: str, output: str) -> dict[str, Any]:
-        """Read pictures and system prompt once and keep what the model made of them. Raises EngineError."""
-        from dataclasses import asdict
-
-        from cachetui.engine import state as states
-        from cachetui.fs import DISK
+    def identity(self, seen: Seen, system: str) -> Identity:
+        """What a state of this is known by. Raises EngineError."""
+        from cachetui.engine.identity import identity
 
         assert self.loaded is not None
-        return asdict(states.save(DISK, states.build(self.loaded, pictures, system), output))
+        return identity(self.loaded, seen.pictures, system, max_pixels=seen.max_pixels, resize=seen.resize)
+
+    def save_state(self, seen: Seen, system: str, output: str, cancelled: Cancelled) -> dict[str, Any]:
+        """Read pictures and system prompt once and keep what the model made of them. Raises EngineError, OSError."""
+        from cachetui.engine import state as engine
+        from cachetui.fs import DISK
+        from cachetui.workers.states import place
+
+        assert self.loaded is not None
+        made = engine.build(
+            self.loaded, seen.pictures, system, max_pixels=seen.max_pixels, resize=seen.resize, cancelled=cancelled
+        )
+        path = place(output, made.info.identity, self.loaded.wanted.name)
+        return engine.save(DISK, made, path).to_json()
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """Holds one model and answers questions about it until its parent is gone.
 
 {"op": "load", "runnable": {...}}: first, once. {"op": "ask", "text", "images", "system", "max_new_tokens",
-"temperature", "seed", "max_pixels", "resize", "state", "auto_state", "folders"}: events `token`, then the answer.
-{"op": "save-state", "images", "system", "output", "max_pixels", "resize"}: what it became.
+"temperature", "seed", "max_pixels", "resize", "state", "auto_state"}: events `token`, then the answer; with
+`auto_state` a saved state that fits is used. {"op": "save-state", "images", "system", "output", "max_pixels",
+"resize", "seed"}: what it became; `output` is a file, a folder, or empty for the default folder.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from cachetui.jobs.worker import Channel, WorkCancelled, WorkFailed, serve
 from cachetui.runnable import Runnable
 
 if TYPE_CHECKING:
-    from cachetui.engine.images import Picture
     from cachetui.engine.prompting import Question
-    from cachetui.workers.engines import Engine
+    from cachetui.states import Identity
+    from cachetui.workers.engines import Engine, Seen
 
 
 class Desk:
@@ -40,7 +41,7 @@ class Desk:
                 case "ask":
                     return self._ask(request, channel)
                 case "save-state":
-                    return self._save(request)
+                    return self._save(request, channel)
         except EngineError as e:
             raise WorkFailed(e.reason, e.advice, {"code": e.code}) from None
         except Cancelled:
@@ -62,24 +63,47 @@ class Desk:
 
     def _ask(self, request: Json, channel: Channel) -> Json:
         engine = self._must_be_loaded()
-        question = _question(request)
+        seen = _seen(request)
+        system = str(request.get("system") or "")
+        state = self._state(engine, request, seen, system)
+        question = _question(request, seen, system)
 
         def on_token(text: str) -> None:
             channel.event("token", text=text)
 
-        answer = engine.ask(question, on_token, channel.cancelled, str(request.get("state") or ""))
-        result = {**answer.to_json(), **_memory()}
+        answer = engine.ask(question, on_token, channel.cancelled, state)
+        result = {**answer.to_json(), "state": state, **_memory()}
         if answer.finish == "cancelled":
             raise WorkCancelled(result)
         return result
 
-    def _save(self, request: Json) -> Json:
+    def _state(self, engine: Engine, request: Json, seen: Seen, system: str) -> str:
+        """The saved state to go on from: the one that is named, else one that fits. Raises EngineError."""
+        from cachetui.workers.engines import Transformers
+
+        named = str(request.get("state") or "")
+        if not isinstance(engine, Transformers) or not (named or request.get("auto_state")):
+            return named
+        if named:
+            told = (("images", "max_pixels", "resize") if seen.pictures else ()) + (("system",) if system else ())
+            if told:
+                _must_fit(named, engine.identity(seen, system), told)
+            return named
+        if not (seen.pictures or system):
+            return ""
+        from cachetui.workers.states import fitting
+
+        return fitting(engine.identity(seen, system))
+
+    def _save(self, request: Json, channel: Channel) -> Json:
         from cachetui.workers.engines import Transformers
 
         engine = self._must_be_loaded()
         if not isinstance(engine, Transformers):
             raise WorkFailed("only models that transformers runs have saved states")
-        return engine.save_state(_pictures(request), str(request.get("system") or ""), str(request["output"]))
+        channel.progress("read pictures", 0, 0)
+        system, output = str(request.get("system") or ""), str(request.get("output") or "")
+        return engine.save_state(_seen(request), system, output, channel.cancelled)
 
     def _must_be_loaded(self) -> Engine:
         if self._engine is None:
@@ -93,28 +117,36 @@ def _memory() -> Json:
     return {"gpu_memory": gpu_bytes()}
 
 
-def _pictures(request: Json) -> list[Picture]:
+def _must_fit(path: str, who: Identity, fields: tuple[str, ...]) -> None:
+    """What was asked besides the state must be what the state is of. Raises EngineError."""
+    from cachetui import states
+    from cachetui.engine.errors import UNSUPPORTED, EngineError
+    from cachetui.engine.state import must_match
+
+    try:
+        must_match(states.read(path), who, fields)
+    except states.StateError as e:
+        raise EngineError(f"{path}: {e.reason}", e.advice, UNSUPPORTED) from None
+
+
+def _seen(request: Json) -> Seen:
     from cachetui.engine.images import open_picture
+    from cachetui.workers.engines import Seen
 
-    size: Any = request.get("resize")
-    return [
-        open_picture(
-            str(spec),
-            max_pixels=int(request.get("max_pixels") or 0),
-            resize=(int(size[0]), int(size[1])) if size else None,
-            seed=int(request.get("seed") or 0),
-        )
-        for spec in request.get("images") or ()
-    ]
+    sides: Any = request.get("resize")
+    resize = (int(sides[0]), int(sides[1])) if sides else None
+    most, seed = int(request.get("max_pixels") or 0), int(request.get("seed") or 0)
+    specs = request.get("images") or ()
+    return Seen([open_picture(str(s), max_pixels=most, resize=resize, seed=seed) for s in specs], most, resize)
 
 
-def _question(request: Json) -> Question:
+def _question(request: Json, seen: Seen, system: str) -> Question:
     from cachetui.engine.prompting import Question
 
     return Question(
         str(request.get("text") or ""),
-        _pictures(request),
-        str(request.get("system") or ""),
+        seen.pictures,
+        system,
         int(request.get("max_new_tokens") or 128),
         float(request.get("temperature") or 0.0),
         int(request.get("seed") or 0),
