@@ -204,8 +204,13 @@ class PullPlan:
 _MOST_ORIGINS = 400
 
 
-def prepare(where: Where, request: Request, client: Client, scan: Scan | None = None) -> PullPlan:
-    """Look at the repo and at this machine. Raises PullError where there is nothing to plan with."""
+def prepare(
+    where: Where, request: Request, client: Client, scan: Scan | None = None, *, memory: bool = True
+) -> PullPlan:
+    """Look at the repo and at this machine. Raises PullError where there is nothing to plan with.
+
+    `memory`: tell what loading it takes too; for that the first 64 KiB of each file of weights are read.
+    """
     name = parse_hub(request.target)
     if request.engine not in ("own", "hub"):
         raise errors.PullError(errors.USAGE, f"there is no engine {request.engine}", "own or hub")
@@ -232,7 +237,7 @@ def prepare(where: Where, request: Request, client: Client, scan: Scan | None = 
         (),
         *preflight.room(local or place.path, files),
     )
-    return preflight.judged(found, chosen, client)
+    return preflight.judged(found, chosen, client, where.config.card if memory else None)
 
 
 def select(request: Request | Mapping[str, Any], name: HubName, listing: Listing) -> selection.Selected:

@@ -37,10 +37,15 @@ def room(path: str, files: Sequence[PlannedFile]) -> tuple[int, int]:
     return st.f_bavail * st.f_frsize, min(max(needed(files) // 50, _LEAST_MARGIN), _MOST_MARGIN)
 
 
-def judged(plan: PullPlan, chosen: Selected, client: Client) -> PullPlan:
-    """The plan with what stands in its way, and what is worth knowing."""
+def judged(plan: PullPlan, chosen: Selected, client: Client, card: str | None = None) -> PullPlan:
+    """The plan with what stands in its way, and what is worth knowing.
+
+    `card`: what the memory it takes is compared with (empty: this machine); None leaves memory out.
+    """
     refused = [*_choice(plan, chosen), *_place(plan), *_room(plan), *_access(plan, client)]
-    return replace(plan, refused=tuple(refused), notes=tuple(_notes(plan)))
+    asked = plan.name.kind == "model" and not refused and needed(plan.files)
+    memory = _memory(plan, chosen, client, card) if asked and card is not None else []
+    return replace(plan, refused=tuple(refused), notes=(*memory, *_notes(plan)))
 
 
 def _refusal(code: str, message: str, advice: str = "") -> Refusal:
@@ -76,7 +81,9 @@ def _place(plan: PullPlan) -> list[Refusal]:
     repo = os.path.join(plan.place.path, plan.name.folder)
     if not plan.local_dir and os.path.islink(repo):
         archive = f"it lies in an archive: {os.readlink(repo)}"
-        return [_refusal("archived", archive, f"bring it back first: cachetui restore {plan.name.target}")]
+        again = plan.request.target if plan.request.target.startswith("hf:") else plan.name.target
+        commands = f"cachetui restore {plan.name.target} && cachetui pull {again}"
+        return [_refusal("archived", archive, f"what would come belongs beside it, so bring it back first: {commands}")]
     if not needed(plan.files) and all(f.action == "here" for f in plan.files):
         return []
     writable = os.path.join(plan.into) if os.path.isdir(plan.into) else above
@@ -129,17 +136,45 @@ def file_url(client: Client, kind: str, repo: str, commit: str, path: str) -> st
     return f"{client.endpoint}/{prefix}{repo}/resolve/{quote(commit, safe='')}/{quote(path)}"
 
 
+def _memory(plan: PullPlan, chosen: Selected, client: Client, card: str) -> list[str]:
+    """What loading it takes and whether that goes in, by its config and the headers of its weights."""
+    if not any(f.role == "weights" for f in plan.files):
+        return []
+    from cachetui.download import metadata
+    from cachetui.memory import devices, running
+    from cachetui.memory.estimating import estimate
+    from cachetui.memory.model import Fit
+    from cachetui.memory.sources import Facts, NotAModel
+
+    try:
+        facts = metadata.facts_of(client, plan.name, plan.listing, chosen.entries)
+    except (PullError, NotAModel):  # by their length then: the same kind of figure, rougher
+        weights = sum(f.size for f in plan.files if f.role == "weights")
+        facts = Facts(plan.name.target, plan.name.repo, {}, weights=weights, exact=False)
+    found = estimate(facts)
+    try:
+        compared = devices.chosen(card)
+    except devices.UnknownCard:
+        compared = devices.here()
+    notes = []
+    for device in compared:
+        run = running.run_of(found, device, devices.ram())
+        whole = found.modes[0]
+        told = f"{found.quantization or whole.name} takes about {words(whole.total)} of memory"
+        told += f" with {found.context:,} tokens; {device.name}, {words(device.usable)}: "
+        as_is = devices.fit_of(whole.total, device)
+        told += {Fit.FITS: "it fits", Fit.TIGHT: "it fits tightly", Fit.NO: "that does not fit"}[as_is]
+        if as_is is not Fit.FITS and run.take is not None and run.take is not whole:
+            shorter = f" with at most {run.context:,} tokens" if run.is_short else ""
+            told += f", {run.take.name} does{shorter} ({words(run.take.total)})"
+        elif run.take is None:
+            told += f"; what works: {', '.join(w.name for w in run.instead)}"
+        notes.append(told)
+    return notes
+
+
 def _notes(plan: PullPlan) -> list[str]:
     notes = []
-    weights = sum(f.size for f in plan.files if f.role == "weights")
-    if weights and plan.name.kind == "model":
-        import psutil
-
-        memory = psutil.virtual_memory().total
-        verdict = "it fits" if weights * 1.2 <= memory else "that does not fit"
-        notes.append(
-            f"loading it needs about {words(int(weights * 1.2))} of memory; this machine has {words(memory)}: {verdict}"
-        )
     if plan.request.engine == "hub":
         notes.append("huggingface_hub downloads it, over Xet where hf_xet is installed; a killed download starts again")
     if plan.listing.gated:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 
+from cachetui import units
 from cachetui.memory.model import BEST_FIRST, KV, Device, Estimate, Fit, Mode, Verdict
 
 GIB = 1 << 30
@@ -47,7 +48,7 @@ def named_card(name: str) -> Device:
     if key not in table:
         near = [card for plain, (card, _) in table.items() if key and (key in plain or plain in key)]
         hint = f"; there are {', '.join(n.upper() for n in near[:6])}" if near else ""
-        raise UnknownCard(f"{name} is not in the table{hint}; give its memory: --vram 8GB")
+        raise UnknownCard(f"{name} is not in the table{hint}; or give its memory, such as 8GB")
     card, gib = table[key]
     total = int(gib * GIB)
     return Device(card.upper().replace(" TI", " Ti").replace(" SUPER", " Super"), "card", total, total, "named")
@@ -62,6 +63,29 @@ def _plain(name: str) -> str:
 def card_of(size: int) -> Device:
     """A card of which only the memory is known, in bytes."""
     return Device(f"a card with {size / 1e9:.1f} GB", "card", size, size, "given")
+
+
+def card(text: str) -> Device:
+    """A card as a person writes it: a name, or how much memory it has (`8GB`, `8`). Raises UnknownCard."""
+    wanted = text.strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", wanted):
+        wanted += "GB"
+    try:
+        return card_of(units.parse_size(wanted))
+    except ValueError:
+        return named_card(wanted)
+
+
+def chosen(text: str) -> tuple[Device, ...]:
+    """What the user compares with: this card, or with no text this machine. Raises UnknownCard."""
+    return (card(text),) if text.strip() else here()
+
+
+def ram() -> int:
+    """Bytes of memory that this machine has."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
 
 
 def here() -> tuple[Device, ...]:

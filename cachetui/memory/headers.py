@@ -63,17 +63,17 @@ def safetensors(path: str) -> tuple[Tensor, ...]:
         raw = _read(fd, length)
     finally:
         os.close(fd)
+    return safetensors_header(raw)
+
+
+def safetensors_header(raw: bytes) -> tuple[Tensor, ...]:
+    """The tensors that the JSON behind the length lists. Raises BadHeader."""
     try:
         header = json.loads(raw)
     except (ValueError, RecursionError):
         raise BadHeader("the header is no JSON") from None
     if not isinstance(header, dict):
         raise BadHeader("the header is no JSON object")
-    return tensors_in(header)
-
-
-def tensors_in(header: Mapping[str, object]) -> tuple[Tensor, ...]:
-    """The tensors that the JSON header of a safetensors file lists. Raises BadHeader."""
     return tuple([_tensor(name, row) for name, row in header.items() if name != "__metadata__"])
 
 
@@ -141,4 +141,4 @@ def gguf_tensors(path: str) -> tuple[Tensor, ...]:
     raise BadHeader("the header is longer than is read")
 
 
-__all__ = ["BITS", "BadHeader", "gguf_tensors", "gguf_values", "safetensors"]
+__all__ = ["BITS", "BadHeader", "gguf_tensors", "gguf_values", "safetensors", "safetensors_header"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,13 +62,13 @@ def facts_of(item: Item, revision: str = "", *, thorough: bool = True) -> Facts:
     config = _json(files.get("config.json", ""))
     download = sum(size for _, size in _sizes(files))
     base = Facts(item.id, item.name, config, download=download, disk=item.allocated + item.away)
-    tensors = _main(files, ".safetensors", config)
+    tensors = main_weights(files, ".safetensors", has_config=bool(config))
     if tensors:
         return _from_safetensors(base, files, tensors, item)
     gguf = _gguf_files(item, files)
     if gguf:
         return _from_gguf(base, gguf, item, thorough)
-    rest = _main(files, ".bin", config) or [n for n in files if is_weights(n)]
+    rest = main_weights(files, ".bin", has_config=bool(config)) or [n for n in files if is_weights(n)]
     if rest:
         total = sum(os.stat(files[n]).st_size for n in rest)
         note = "no safetensors header: weights by the length of their files"
@@ -112,8 +112,16 @@ def _json(path: str) -> dict[str, Any]:
     if not path:
         return {}
     try:
-        value = json.loads(read_small(afar.follow(path).real if os.path.islink(path) else path, MAX_CONFIG))
-    except (OSError, ValueError, RecursionError):
+        return loads(read_small(afar.follow(path).real if os.path.islink(path) else path, MAX_CONFIG))
+    except OSError:
+        return {}
+
+
+def loads(raw: bytes) -> dict[str, Any]:
+    """The JSON object that these bytes are; an empty one where they are none."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -128,13 +136,13 @@ def _sizes(files: Mapping[str, str]) -> Sequence[tuple[str, int]]:
     return found
 
 
-def _main(files: Mapping[str, str], suffix: str, config: Mapping[str, Any]) -> list[str]:
+def main_weights(files: Iterable[str], suffix: str, *, has_config: bool) -> list[str]:
     """The weights that a loader takes, without other copies of the same (consolidated, variants, other formats)."""
     names = [n for n in files if n.endswith(suffix) and not n.rpartition("/")[2].startswith(_NOT_THE_MODEL)]
     if suffix == ".bin":
         names = [n for n in names if is_weights(n)]
     top = [n for n in names if "/" not in n]
-    if top and (config or not any("/" in n for n in names)):
+    if top and (has_config or not any("/" in n for n in names)):
         names = top
     plain = [n for n in names if not any(v in n for v in _VARIANTS)]
     names = plain or names

@@ -63,7 +63,9 @@ class World:
         self.cache.mkdir(exist_ok=True)
         (self.cache / "models--other--here").mkdir(exist_ok=True)  # so that it is used as it is
         given = more if "local_dir" in more or "cache_dir" in more else {"cache_dir": str(self.cache), **more}
-        found = prepare(self.where, Request(target, **given), self.client(), scan(self.where) if look else None)
+        found = prepare(
+            self.where, Request(target, **given), self.client(), scan(self.where) if look else None, memory=False
+        )
         (self.cache / "models--other--here").rmdir()
         return found
 
