@@ -6,12 +6,13 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cachetui import afar, walk
 from cachetui.model import Item, Problem
+from cachetui.subsets import Subset, lacking
 
 SHA256, GIT_SHA1, STATE_DATA = "sha256", "git-sha1", "data-sha256"
 """Algorithms of `Digest`: of the bytes, of git's blob object (sha1 of `blob N\\0` and the bytes), of what follows the
@@ -121,9 +122,11 @@ def _tree_row(row: Mapping[str, object]) -> TreeRow:
     return TreeRow(size if known and isinstance(size, int) else -1, digests[0] if digests else None)
 
 
-def missing_files(listed: Mapping[str, TreeRow], there: Iterable[str], path: str) -> Problem | None:
-    """That a revision lacks files its listing has: a download that took less is normal, so nothing is damaged."""
-    missing = sorted(listed.keys() - set(there))
+def missing_files(
+    listed: Mapping[str, TreeRow], there: Iterable[str], path: str, asked: Sequence[Subset] = ()
+) -> Problem | None:
+    """That a revision lacks files which its listing has and a copy needs; `asked`: what the download was to take."""
+    missing = sorted(lacking(listed, there, asked))
     if not missing:
         return None
     shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")

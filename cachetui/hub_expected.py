@@ -27,6 +27,7 @@ from cachetui.hub_ground import Ground
 from cachetui.hub_item import read_repo
 from cachetui.hub_shared import MAX_REFS
 from cachetui.model import Item, Problem, Revision, Root
+from cachetui.subsets import known
 
 _LINKED_BLOB = "the name of the link to it"
 _OWN = frozenset(("broken-link", "partial"))
@@ -146,7 +147,8 @@ class _Repo:
                 self.names[path].append(name)
                 if row is not None:
                     self._listed(path, f"{folder}/{name}", name, row)
-        if (problem := missing_files(listed, revision.names, folder)) is not None:
+        asked = known(self.root, posixpath.basename(self.base), revision.commit) if listed else ()
+        if (problem := missing_files(listed, revision.names, folder, asked)) is not None:
             self.found.incomplete.append(problem)
 
     def _broken(self, entry: str) -> str:

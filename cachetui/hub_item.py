@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cachetui import afar, formats, hub_layout, subsets, walk
-from cachetui.alternatives import needed
 from cachetui.folder import Folder
 from cachetui.hub_ground import Ground
 from cachetui.hub_links import HINTS, MESSAGES
@@ -234,12 +233,11 @@ class _Maker:
         if self.repo.trees and (tree := snapshot.path.rpartition("/")[2] + ".json") in self.repo.trees:
             listed = self._listed(tree, snapshot)
             missing = listed.difference(snapshot.names)
-            lacking = missing.intersection(needed(listed, snapshot.names)) if missing else set()
-            asked = subsets.known(self.ground.root.path, self.base.path, snapshot.commit) if lacking else ()
-            if asked and not any(s.takes(name) for s in asked for name in lacking):
+            asked = subsets.known(self.ground.root.path, self.base.path, snapshot.commit) if missing else ()
+            if missing and not subsets.lacking(listed, snapshot.names, asked):
                 told = "; ".join(s.words() for s in asked)
-                self.asked = f"only {told}: {len(missing)} of {len(listed)} files were left out"
-            elif lacking:
+                self.asked = f"only {told}: {len(missing)} of {len(listed)} files were left out" if asked else ""
+            elif missing:
                 self.partial = True
                 message = f"{len(missing)} of {len(listed)} files are not downloaded"
                 hint = "downloading the repo again fetches the rest"

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cachetui import checked, paths
-from cachetui.alternatives import matches
+from cachetui.alternatives import matches, needed
 from cachetui.fs import DISK, Fs
 from cachetui.ownfile import OwnFile
 
@@ -49,6 +49,14 @@ class Subset:
 def known(root: str, folder: str, commit: str) -> tuple[Subset, ...]:
     """What was asked for of a commit; empty where all of it was, or where nothing is known. Never raises."""
     return tuple(s for s in _read() if (s.root, s.folder, s.commit) == (root, folder, commit))
+
+
+def lacking(listed: Iterable[str], there: Iterable[str], asked: Iterable[Subset] = ()) -> set[str]:
+    """The listed files that are not there and ought to be: needed, and asked for where that is known."""
+    present = set(there)
+    missing = needed(listed, present) - present
+    subsets = tuple(asked)
+    return {n for n in missing if any(s.takes(n) for s in subsets)} if subsets else missing
 
 
 def remember(cache: str, folder: str, commit: str, request: Mapping[str, Any], path: str, fs: Fs = DISK) -> None:

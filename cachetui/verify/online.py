@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cachetui.expected import Expected, TreeRow, missing_files, named_digest
 from cachetui.hub_layout import COMMIT, ID_PREFIX
 from cachetui.model import Item, Revision
+from cachetui.subsets import known
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -63,7 +64,8 @@ class Hub:
                 row = listed.get(file.path[len(folder) + 1 :])
                 if row is not None and row.digest is not None:
                     expected.files[n] = file._replace(size=row.size, digests=(row.digest,))
-        problem = missing_files(listed, revision.names, folder)
+        asked = known(os.path.dirname(base), posixpath.basename(base), revision.commit)
+        problem = missing_files(listed, revision.names, folder, asked)
         if problem is not None and problem.message not in [p.message for p in expected.incomplete]:
             expected.incomplete.append(problem)
 

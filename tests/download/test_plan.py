@@ -17,7 +17,9 @@ from cachetui.download.errors import PullError
 from cachetui.download.listing import Entry
 from cachetui.download.places import hub_place
 from cachetui.download.spelling import parse_hub
+from cachetui.expected import Expected
 from cachetui.paths import subsets_file
+from cachetui.store import store_named
 
 
 def entries(*paths: str, size: int = 1000) -> list[Entry]:
@@ -249,15 +251,20 @@ def test_a_part_that_was_asked_for_is_whole(world: World) -> None:
         item = next(i for i in items if i.id == "hf:acme/m")
         return item.states, dict(item.extra)
 
+    def outcome() -> Expected:
+        items = scan(replace(world.where, cache_dirs=(str(world.cache),))).items
+        return store_named("hf").expected(next(i for i in items if i.id == "hf:acme/m"))
+
     repo = world.server.add("acme/m", model())
     world.pull(include=("*.json",))
     states, extra = look()
+    assert not outcome().incomplete
     assert states == ("ok",) and extra["asked for"] == "only *.json: 4 of 6 files were left out"
     world.pull("hf:acme/m:sub/deep")
     assert look()[0] == ("ok",)
     snapshot = world.cache / "models--acme--m/snapshots" / repo.commit
     (snapshot / "config.json").unlink()
-    assert look()[0] == ("partial",)  # it was asked for
+    assert look()[0] == ("partial",) and "config.json" in outcome().incomplete[0].message  # it was asked for
     world.pull(include=("*.json",), exclude=("tokenizer*",))
     assert look()[0] == ("ok",)
     world.server.fail("503", "model.safetensors", times=-1)

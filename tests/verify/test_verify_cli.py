@@ -175,7 +175,7 @@ def hub_server() -> Iterator[tuple[str, list[str]]]:
         {"rfilename": "config.json", "size": len(CONFIG), "blobId": git_sha1(CONFIG)},
         {"rfilename": "model.safetensors", "size": len(WEIGHTS), "blobId": "0" * 40,
          "lfs": {"sha256": sha256(WEIGHTS), "size": len(WEIGHTS), "pointerSize": 130}},
-        {"rfilename": "extra.bin", "size": 5, "blobId": "1" * 40},
+        {"rfilename": "extra.json", "size": 5, "blobId": "1" * 40},
     ]  # fmt: skip
 
     class Handler(BaseHTTPRequestHandler):
@@ -210,7 +210,7 @@ def test_online_asks_the_hub_and_only_then(world: World, hub_server: tuple[str, 
     found = as_json("--online", HF_ENDPOINT=url)
     assert asked
     (verdict,) = found["verdicts"]
-    assert (verdict["outcome"], verdict["files"]) == ("incomplete", 2)  # extra.bin was not downloaded
+    assert (verdict["outcome"], verdict["files"]) == ("incomplete", 2)  # extra.json was not downloaded
     flip(made.path / "snapshots" / commit / "model.safetensors")
     (verdict,) = as_json("--online", code=1, HF_ENDPOINT=url)["verdicts"]
     assert [f["code"] for f in verdict["findings"]] == ["hash", "not-downloaded"]
