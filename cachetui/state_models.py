@@ -28,13 +28,12 @@ def with_models(scan: Scan) -> Scan:
 
 
 def models_by_target(items: Iterable[Item]) -> Mapping[str, Item]:
-    """Items that a state may belong to by TARGET, and by name; where one lies in several roots, the first."""
+    """Items that a state may belong to, by TARGET and by absolute path; where one lies in several roots, the first."""
     found: dict[str, Item] = {}
     for item in items:
         if item.store != STORE and item.kind in ("model", "folder"):
             found.setdefault(item.id, item)
-    for item in list(found.values()):
-        found.setdefault(item.name, item)
+            found.setdefault(f"{item.root}/{item.path}" if item.path else item.root, item)
     return found
 
 
@@ -55,6 +54,9 @@ def _judged(state: Item, models: Mapping[str, Item]) -> Item:
     kept = tuple(p for p in state.problems if p.code != STALE)
     rows = dict(state.extra)
     model, then = models.get(rows.get(MODEL, "")), rows.get(COMMIT, "")
+    if model is not None and rows[MODEL] != model.id:  # a path: from here on by the name that it has here
+        rows[MODEL] = model.id
+        state = replace(state, extra=tuple(rows.items()))
     now = present_commit(model) if model is not None else ""
     if model is None or not then or not now or then == now:
         return state if kept == state.problems else replace(state, problems=kept)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 from cachetui.model import OFFLINE, Item, Revision, Root
 from cachetui.store import Selection, store_named
 from cachetui.tui.shelf import Held, Shelf
+from cachetui.tui.under import arrange
+from cachetui.tui.under import note as item_note
 
 Key = tuple[str, ...]
 """What a row stands for, stable over every rebuild; the first word is the row's kind."""
@@ -41,7 +43,7 @@ class Row(NamedTuple):
     size: int | None
     """Apparent bytes; None until known. Of items it is looked up when painted, see `Shelf.get`."""
     note: str = ""
-    """What else stands in the line of a group or root. An outside string."""
+    """What else stands in the line, behind the title. An outside string."""
 
     @property
     def kind(self) -> str:
@@ -181,17 +183,22 @@ def build(shelf: Shelf, view: View) -> Rows:
 
 
 def _by_store(shelf: Shelf, view: View, out: list[Row | Files]) -> None:
+    shown = {path: _chosen(shelf, view, path) for path in shelf.roots}
+    under = arrange(shelf, shown)
     groups: dict[str, list[Root]] = {}
     for root in shelf.roots.values():
-        groups.setdefault(heading(root), []).append(root)
+        if shown[root.path] or not root.ours_only:  # of a folder of the user's nothing is said but what is ours
+            groups.setdefault(heading(root), []).append(root)
     for title, roots in groups.items():
-        chosen = {r.path: _chosen(shelf, view, r.path) for r in roots}
+        chosen = {r.path: shown[r.path] for r in roots}
         if view.test is not None and not any(chosen.values()):
             continue
         key: Key = (GROUP, title)
         is_open = view.is_open(key)
         several = len(roots) > 1
         note = f"{len(roots)} folders" if several else _place(roots[0])
+        if moved := sum(len(held) - len(under.rest(path, held)) for path, held in chosen.items()):
+            note += f", {moved:,} below {'its model' if moved == 1 else 'their models'}"
         sizes = [_root_size(shelf, view, r.path, chosen[r.path]) for r in roots]
         out.append(Row(key, 0, is_open, title, _total(sizes), note))
         if not is_open:
@@ -207,7 +214,9 @@ def _by_store(shelf: Shelf, view: View, out: list[Row | Files]) -> None:
                 out.append(Row(root_key, 1, root_open, root.path, size, note))
                 if not root_open:
                     continue
-            _items(shelf, view, root.path, held, 2 if several else 1, out)
+            for _, one in _sorted(shelf, view, [(root.path, h) for h in under.rest(root.path, held)]):
+                states = _sorted(shelf, view, under.states.get((root.path, one.id), []))
+                _item(view, root.path, one, 2 if several else 1, out, states)
 
 
 def heading(root: Root) -> str:
@@ -296,22 +305,23 @@ _MEASURES: dict[str, Callable[[Shelf, str, Held], float | tuple[int, int]]] = {
 }
 
 
-def _items(shelf: Shelf, view: View, path: str, held: list[Held], level: int, out: list[Row | Files]) -> None:
-    for _, one in _sorted(shelf, view, [(path, h) for h in held]):
-        _item(view, path, one, level, out)
-
-
-def _item(view: View, path: str, held: Held, level: int, out: list[Row | Files]) -> None:
+def _item(
+    view: View, path: str, held: Held, level: int, out: list[Row | Files], states: Sequence[tuple[str, Held]] = ()
+) -> None:
+    """One item; open, its revisions and the states that were made with it. A filter is looked through."""
     key: Key = (ITEM, path, held.id)
     if not isinstance(held, Item):
         out.append(Row(key, level, None, held.name, None))
         return
     revisions = held.revisions + held.parts
-    is_open = view.is_open(key) if revisions else None
-    out.append(Row(key, level, is_open, held.name, held.size))
+    is_open = view.is_open(key) if revisions or states else None
+    out.append(Row(key, level, is_open, held.name, held.size, item_note(held, len(states))))
     if is_open:
         for revision in revisions:
             _revision(view, held, revision, level + 1, out)
+    if is_open or view.test is not None:
+        for root, state in states:
+            _item(view, root, state, level + 1, out)
 
 
 def _revision(view: View, item: Item, revision: Revision, level: int, out: list[Row | Files]) -> None:

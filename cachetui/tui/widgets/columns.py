@@ -170,7 +170,11 @@ def _name(row: Row, held: Held | None, paint: Paint) -> list[tuple[str, Style]]:
     width = paint.columns.name - len(indent) - 2
     out = [(indent, p.text), (triangle, p.dim)]
     if row.kind == ITEM:
-        return out + _item_name(held.name if held is not None else row.title, held, width, p)
+        name = held.name if held is not None else row.title
+        room = width - cell_len(name)
+        if not row.note or room < _LEAST_NOTE:
+            return out + _item_name(name, held, width, p)
+        return [*out, *_item_name(name, held, width - room, p), (fit("  " + row.note, room), p.dim)]
     if row.kind == FILE:
         return [*out, (fit(row.title, width), p.bad if row.note else p.dim)]
     title = clip(row.title, width)
