@@ -17,11 +17,17 @@ if TYPE_CHECKING:
     from cachetui.memory.planner import DiskPlan
     from cachetui.memory.sources import Facts
 
+_PATIENCE = 10.0
+"""Seconds without a byte after which a Hub is said not to answer: a person waits."""
+
 
 @common.verb()
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
 @click.option("--model", "models", multiple=True, metavar="TARGET", help="A TARGET too; short names work: qwen3, phi2.")
 @click.option("--all", "every", is_flag=True, help="What can I run? All models on disk and in the catalogue.")
+@click.option(
+    "--use", metavar="USE", default="", help="With --all: learning, production, high-quality, inference-only."
+)
 @click.option("--context", type=click.IntRange(1), help="Tokens of text (default: 4096, or the model's own limit).")
 @click.option("--images", type=click.IntRange(0), default=0, help="Pictures of 1024 x 1024 beside the text.")
 @click.option("--gpu", metavar="NAME", help='Against this card instead of this machine: "RTX 2080".')
@@ -45,6 +51,7 @@ def estimate(
     targets: tuple[str, ...],
     models: tuple[str, ...],
     every: bool,
+    use: str,
     context: int | None,
     images: int,
     gpu: str | None,
@@ -64,8 +71,9 @@ def estimate(
 ) -> None:
     """What a model needs in memory, and whether it goes in.
 
-    Read from headers and config alone, no weights. A TARGET is on disk, or a name of the catalogue. Several, or
-    --adapters, --checkpoints, --datasets: the disk they need together.
+    Read from headers and config alone, no weights. A TARGET is on disk, or a name of the catalogue, or a repo: the
+    Hub is then asked for its config and headers. Several, or --adapters, --checkpoints, --datasets: the disk they
+    need together.
 
     \b
     Examples:
@@ -80,6 +88,7 @@ def estimate(
     wanted = (*targets, *models)
     if not wanted and not every:
         raise click.UsageError("name a TARGET, or --all for everything")
+    wanted_use = _use(use)
     names = tuple(n.strip() for n in modules.split(",") if n.strip())
     ask = Ask(context or 0, images, (1024, 1024), rank, names, int(optimizer), skip_vision=not quantize_vision)
     devices = _devices(gpu, vram)
@@ -87,7 +96,9 @@ def estimate(
     session = common.begin(common.to_where(cache_dir, search), binary=binary)
     only = common.real_root(session, root)
     if every:
-        show.everything(_all(session, ask), devices, binary=session.binary, as_json=as_json)
+        from cachetui.cli.estimate_all import everything
+
+        everything(_all(session, ask), devices, wanted_use, binary=session.binary, as_json=as_json)
         return
     known = [fact for text in wanted for fact in _facts(session, text, only)]
     pairs = [(f, _estimate(f, ask)) for f in known]
@@ -113,6 +124,15 @@ def _devices(gpu: str | None, vram: str | None) -> tuple[Device, ...]:
     except ValueError as e:
         raise click.UsageError(f"--vram: {safe(str(e))}") from None
     return here()
+
+
+def _use(text: str) -> str:
+    from cachetui.memory.running import USES
+
+    use = text.strip().lower().replace("-", " ")
+    if use and use not in USES:
+        raise click.UsageError(f"--use {safe(text)}: there are {', '.join(u.replace(' ', '-') for u in USES)}")
+    return use
 
 
 def _datasets(text: str | None) -> int | None:
@@ -146,12 +166,45 @@ def _facts(session: Session, text: str, root: str | None) -> list[Facts]:
                 facts_of(common.find(session, f"hf:{r.repo}", root).item) if there else catalogue.facts(r.repo)
                 for r, there in zip(rows, on_disk, strict=True)
             ]
+        if _is_unknown(session, text, root):
+            return [_from_hub(text)]
         selection = common.find(session, text, root)
         return [facts_of(selection.item, selection.revision)]
     except NotAModel as e:
         raise Failed(f"{safe(text)}: {safe(str(e))}") from None
     except OSError as e:
         raise Failed(f"{safe(text)} cannot be read: {e.strerror}") from None
+
+
+def _is_unknown(session: Session, text: str, root: str | None) -> bool:
+    """Whether it is neither here nor like something that is here, and could be a repo's name."""
+    from cachetui.targets import TargetError, TargetNotFound, resolve
+
+    if "/" not in text or text.startswith(("/", ".", "~")):
+        return False
+    try:
+        resolve(session.scan, text, root, session.where.cwd)
+    except TargetNotFound:
+        return root is None
+    except TargetError:
+        return False
+    return False
+
+
+def _from_hub(text: str) -> Facts:
+    """Its config and headers, asked of the Hub. Raises NotAModel, Failed."""
+    from cachetui.download import metadata
+    from cachetui.download.client import Client
+    from cachetui.download.errors import PullError
+
+    try:
+        return metadata.ask(Client(_PATIENCE, tries=1), text)
+    except PullError as e:
+        advice = f"; {safe(e.advice)}" if e.advice else ""
+        raise Failed(
+            f"{safe(text)} is neither on this machine nor in the catalogue, and the Hub does not tell:"
+            f" {safe(str(e))}{advice}"
+        ) from None
 
 
 def _all(session: Session, ask: Ask) -> list[Estimate]:

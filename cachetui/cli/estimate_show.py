@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cachetui import units
 from cachetui.memory.devices import first_that_fits, fit_of, verdicts
-from cachetui.memory.model import BEST_FIRST, HALF, INT8, NF4, NF4_DOUBLE, STORED, Device, Estimate, Fit, Line, Mode
+from cachetui.memory.model import BEST_FIRST, NF4_DOUBLE, Device, Estimate, Fit, Line, Mode
 from cachetui.memory.planner import DiskPlan
 
+if TYPE_CHECKING:
+    from cachetui.memory.running import Way
+
 _COLOURS = {Fit.FITS: "green", Fit.TIGHT: "yellow", Fit.NO: "red"}
-_COLUMNS = (HALF, INT8, NF4, NF4_DOUBLE)
 
 
 def estimates(found: Sequence[Estimate], devices: Sequence[Device], *, binary: bool, as_json: bool) -> None:
@@ -19,7 +21,7 @@ def estimates(found: Sequence[Estimate], devices: Sequence[Device], *, binary: b
     if as_json:
         from cachetui.cli.data import emit
 
-        emit({"estimates": [data(e, devices) for e in found], "devices": [_device(d) for d in devices]})
+        emit({"estimates": [data(e, devices) for e in found], "devices": [device_data(d) for d in devices]})
         return
     for n, one in enumerate(found):
         if n:
@@ -64,7 +66,8 @@ def _print(e: Estimate, devices: Sequence[Device], binary: bool) -> None:
         ("stored as", e.quantization), ("download", f"{_size(e.download, binary)}, {e.download.note}"),
         ("on disk", disk), ("context", f"{e.context} tokens of {e.context_limit or 'unknown'}"),
         ("a token keeps", f"{kv}{' in 16 bit' if e.cache else ''}{'' if e.kv_exact or not e.cache else ', roughly'}"),
-        ("numbers from", e.source),
+        ("others make", ", ".join(f"{v.name} about {units.size(v.weights, binary=binary)}" for v in e.variants)
+         + (" to download (computed)" if e.variants else "")), ("numbers from", e.source),
     ]  # fmt: skip
     fields([(label, value) for label, value in rows if value])
     for note in e.notes:
@@ -101,12 +104,17 @@ def _advice(e: Estimate, device: Device, binary: bool) -> str:
     if best is None and shorter.context > 0:
         return f"Does not fit with so long a context: {shorter.mode} goes in with at most {shorter.context} tokens."
     if best is None:
-        return (
-            "Nothing of it fits. What still works: a smaller GGUF variant with llama.cpp, the CPU with enough RAM "
-            "(slowly), a smaller model, or a hosted API."
-        )
+        ways = (w.name + (f" ({units.size(w.need, binary=binary)})" if w.need else "") for w in _ways(e, device))
+        return f"Does not go in. What still works: {', '.join(ways)}, or a smaller model."
     fit = fit_of(best.total, device)
     return f"First mode that fits: {best.name}, {units.size(best.total, binary=binary)} ({_word(fit)})."
+
+
+def _ways(e: Estimate, device: Device) -> tuple[Way, ...]:
+    from cachetui.memory.devices import ram
+    from cachetui.memory.running import run_of
+
+    return run_of(e, device, ram()).instead
 
 
 def _lines(e: Estimate, binary: bool) -> None:
@@ -127,42 +135,6 @@ def _lines(e: Estimate, binary: bool) -> None:
     table([*heads, Column("", flex=True, spare=True)], rows)
 
 
-def everything(found: Sequence[Estimate], devices: Sequence[Device], *, binary: bool, as_json: bool) -> None:
-    """The table "what can I run?" for the first device: smallest first, a verdict for each mode."""
-    from cachetui.cli.table import Column, style, table
-    from cachetui.text import safe
-
-    device = devices[0]
-    order = sorted(found, key=lambda e: (e.mode(HALF) or e.modes[0]).total)
-    if as_json:
-        from cachetui.cli.data import emit
-
-        emit({"device": _device(device), "models": [data(e, [device]) for e in order]})
-        return
-    _out(style(safe(f"What runs on {device.name}: {units.size(device.usable, binary=binary)} to use"), bold=True))
-    rows = []
-    for e in order:
-        best = first_that_fits(e, device)
-        cells = [_cell(e, name, device, binary) for name in (STORED, *_COLUMNS)]
-        train = "-" if e.training.reason else str(fit_of(e.training.total, device))
-        here = "disk" if e.disk.exact else "catalogue"
-        rows.append([e.target, here, count(e.parameters), *cells, train, best.name if best else "nothing"])
-    titles = ("STORED", "16-BIT", "INT8", "NF4", "NF4 DQ")
-    modes = [Column(t, right=True, spare=t in ("NF4 DQ", "STORED")) for t in titles]
-    heads = [Column("MODEL", flex=True), Column("WHERE", spare=True), Column("PARAMS", right=True, spare=True)]
-    table([*heads, *modes, Column("TRAIN", spare=True), Column("TAKE")], rows)
-    longest = max((e.context for e in found), default=0)
-    _out(f"Context {longest} tokens, or the model's own limit. ok: fits; ~: tight; x: does not fit.")
-
-
-def _cell(e: Estimate, name: str, device: Device, binary: bool) -> str:
-    mode = e.mode(name)
-    if mode is None:
-        return "-"
-    mark = {Fit.FITS: "ok", Fit.TIGHT: "~", Fit.NO: "x"}[fit_of(mode.total, device)]
-    return f"{units.size(mode.total, binary=binary)} {mark:>2}"
-
-
 def planned(
     plan: DiskPlan, found: Sequence[Estimate], devices: Sequence[Device], *, binary: bool, as_json: bool
 ) -> None:
@@ -178,7 +150,7 @@ def planned(
         ]
         sums = {"low": plan.total_low, "high": plan.total_high, "more_low": plan.more_low, "more_high": plan.more_high}
         total = {**sums, "recommended_free": plan.recommended, "free": None if plan.free < 0 else plan.free}
-        devices_ = [_device(d) for d in devices]
+        devices_ = [device_data(d) for d in devices]
         emit({"lines": lines, **total, "estimates": [data(e, devices) for e in found], "devices": devices_})
         return
 
@@ -205,7 +177,8 @@ def _short(e: Estimate, device: Device, binary: bool) -> str:
     return f"{safe(e.name)}: {_advice(e, device, binary)}"
 
 
-def _device(d: Device) -> dict[str, Any]:
+def device_data(d: Device) -> dict[str, Any]:
+    """A device for JSON."""
     from cachetui.cli.data import plain
 
     return {"name": plain(d.name), "kind": d.kind, "total": d.total, "usable": d.usable, "note": d.note}
@@ -240,5 +213,6 @@ def data(e: Estimate, devices: Sequence[Device]) -> dict[str, Any]:
         "context": e.context, "context_limit": e.context_limit or None,
         "kv_per_token": e.cache.per_token * 2 if e.cache else None, "kv_exact": e.kv_exact,
         "modes": [_mode(m) for m in e.modes], "training": _mode(e.training), "fits": fits,
+        "variants": [_mode(m) for m in e.variants],
         "notes": [plain(n) for n in e.notes], "source": plain(e.source) or None,
     }  # fmt: skip

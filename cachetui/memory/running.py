@@ -31,7 +31,7 @@ from cachetui.memory.variants import GGUF
 
 LEARNING, PRODUCTION, QUALITY, INFERENCE = "learning", "production", "high quality", "inference only"
 USES: Mapping[str, str] = {
-    LEARNING: "at most 4 B parameters, and QLoRA training goes in",
+    LEARNING: "at most 4.5 B parameters, and QLoRA training goes in",
     PRODUCTION: "goes in with room to spare in 8 bits or more, with 8,192 tokens",
     QUALITY: "among the largest that run here: at least half of the parameters of the largest",
     INFERENCE: "runs, but QLoRA training does not go in",
@@ -39,7 +39,7 @@ USES: Mapping[str, str] = {
 """What a model is good for on a device, and what is meant by it."""
 PROPOSED = (STORED, HALF, NF4, NF4_DOUBLE, INT8)
 """In this order a mode is proposed: as it is, then 4 bits."""
-_SMALL = 4 * 10**9
+_SMALL = 4_500_000_000
 _LONG = 8192
 _SHORTEST = 512
 """Tokens of context below which a model is of no use."""
@@ -109,7 +109,7 @@ def run_of(e: Estimate, device: Device, ram: int) -> Run:
     take, context = _taken(e, said)
     fit = Fit.NO if take is None else fit_of(take.total, device)
     short = take is not None and fit is Fit.NO
-    instead = () if take is not None else _ways(e, device, ram)
+    instead = () if take is not None and not short else _ways(e, device, ram)
     return Run(e, device, said, take, Fit.TIGHT if short else fit, context, (), instead)
 
 

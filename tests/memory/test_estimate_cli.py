@@ -67,12 +67,28 @@ def test_what_lies_on_disk_is_read_there(hub: Hub) -> None:
 def test_what_can_i_run(hub: Hub) -> None:
     out = run("--all", "--gpu", "RTX 2080")
     lines = out.splitlines()
-    assert lines[0] == "What runs on RTX 2080: 8.6 GB to use"
+    assert lines[0] == "What runs on RTX 2080: 8.6 GB named"
     assert lines[2].startswith("hf:org/llama")  # smallest first
     assert any("Mistral-7B" in line and "does not fit" not in line.split("catalogue")[0] for line in lines)
-    models = json.loads(run("--all", "--vram", "8GB", "--json"))["models"]
-    totals = [next((m["total"] for m in e["modes"] if m["mode"] == "16-bit"), 0) for e in models]
+    assert "a hosted API, such as" in out and "GGUF Q4_K_M" in out and "on the CPU" in out
+    assert "inference only: runs, but QLoRA training does not go in" in out
+    assert next(line for line in lines if line.startswith("235B MoE")).split()[-2:] == ["124.5", "GB"]
+    found = json.loads(run("--all", "--vram", "8GB", "--json"))
+    totals = [next((m["total"] for m in e["modes"] if m["mode"] == "16-bit"), 0) for e in found["models"]]
     assert totals == sorted(totals)
+    one = next(e for e in found["models"] if e["name"] == "mistralai/Mistral-7B-v0.1")
+    assert one["runs"][0]["take"] == "nf4" and one["runs"][0]["uses"] == ["high quality"]
+    assert {v["mode"] for v in one["variants"]} == {"GGUF Q4_K_M", "GPTQ 4-bit"}
+    assert [c["class"] for c in found["classes"]] == ["0.6B", "8B", "14B", "32B", "70B", "235B MoE"]
+
+
+def test_what_can_i_run_by_use_on_all_devices(hub: Hub) -> None:
+    found = json.loads(run("--all", "--json"))
+    assert found["devices"][-1]["kind"] in ("ram", "unified")
+    assert all(len(e["runs"]) == len(found["devices"]) for e in found["models"])
+    few = json.loads(run("--all", "--vram", "8GB", "--use", "inference-only", "--json"))["models"]
+    assert few and all("inference only" in e["runs"][0]["uses"] for e in few)
+    assert "there are learning, production" in run("--all", "--use", "fun", code=2)
 
 
 def test_the_planner(hub: Hub) -> None:
