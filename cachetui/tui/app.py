@@ -17,7 +17,9 @@ from cachetui.tui.feed import Feed
 from cachetui.tui.jobdesk import JobDesk
 from cachetui.tui.messages import JobsMoved, Named
 from cachetui.tui.screens.main import MainScreen
+from cachetui.tui.talk import Talk
 from cachetui.tui.themes import DEFAULT, THEMES
+from cachetui.tui.warmdesk import WarmDesk
 
 
 def _provider() -> type[Provider]:
@@ -45,6 +47,9 @@ class CachetuiApp(App[None]):
             self.register_theme(theme)
         self.theme = where.config.theme if where.config.theme in self.available_themes else DEFAULT
         self.desk = JobDesk(self._jobs_moved)
+        self.warm = WarmDesk(where)
+        self.talks: dict[str, Talk] = {}
+        """What was asked in this run, by `Runnable.key`."""
         self._feed = Feed(self._names_came)
         self._feed.start(where)
 
@@ -84,4 +89,5 @@ def run(where: Where) -> int:
         app.run()
     finally:
         app.desk.close()
+        app.warm.close()
     return app.return_code or 0

@@ -117,6 +117,18 @@ class Details(Command):
     help = "Show or hide the details of the selected row; Tab goes there to scroll."
 
 
+class Prompt(Command):
+    id, keys, section, does = "prompt", ("p",), ACTING, "prompt:ask"
+    title, footer = "Prompt: ask it something, with a picture…", "prompt"
+    help = "Ask the selected model something, about a picture if you like; several marked: test whether each works."
+
+
+class Memory(Command):
+    id, keys, section, does = "memory", ("w",), ACTING, "prompt:open_memory"
+    title = "Models in memory…"
+    help = "See which models are loaded and what they take; let one go. They go by themselves after a while."
+
+
 class Verify(Command):
     id, keys, section, does = "verify", ("v",), ACTING, "verify:start"
     title, footer = "Verify: compare with the hashes", "verify"

@@ -115,13 +115,15 @@ def moved(main: MainScreen) -> None:
 
 def show(main: MainScreen) -> None:
     """The line in the main screen, and the list where it is open."""
+    from cachetui.tui.handlers import prompt
     from cachetui.tui.screens.jobs import JobsScreen
 
     screen = main.app.screen
     if isinstance(screen, JobsScreen):
         screen.show()
     desk = main.cachetui.desk
-    main.job_line.show(desk.jobs(), desk.unseen_failures(), len(desk.unfinished), leaving=desk.leaving)
+    warm = prompt.in_memory(main)
+    main.job_line.show(desk.jobs(), desk.unseen_failures(), len(desk.unfinished), leaving=desk.leaving, warm=warm)
 
 
 _TOLD: dict[JobState, Severity] = {JobState.FAILED: "error", JobState.CANCELLED: "warning"}

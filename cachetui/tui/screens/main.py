@@ -142,8 +142,8 @@ class MainScreen(Screen[None]):
         jobs.moved(self)
 
     @on(JobLine.Pressed)
-    def _jobs_clicked(self) -> None:
-        self.action_command("jobs")
+    def _jobs_clicked(self, message: JobLine.Pressed) -> None:
+        self.action_command(message.command)
 
     @on(ModelTree.Highlighted)
     def _cursor_moved(self) -> None:

@@ -24,7 +24,11 @@ class JobLine(Widget):
     """Hidden while there is nothing to tell."""
 
     class Pressed(Message):
-        """It was clicked."""
+        """It was clicked: the command to run."""
+
+        def __init__(self, command: str) -> None:
+            super().__init__()
+            self.command = command
 
     def __init__(self, *, binary: bool = False) -> None:
         super().__init__(classes="-idle")
@@ -33,17 +37,21 @@ class JobLine(Widget):
         self._failed: tuple[Job, ...] = ()
         self._left = 0
         self._leaving = False
+        self._warm = ""
 
-    def show(self, jobs: Sequence[Job], failed: Sequence[Job], left: int, *, leaving: bool) -> None:
-        """`failed`: those that nobody looked at yet; `left`: how many of an earlier run can go on."""
+    def show(self, jobs: Sequence[Job], failed: Sequence[Job], left: int, *, leaving: bool, warm: str = "") -> None:
+        """`failed`: those that nobody looked at yet; `left`: how many of an earlier run can go on.
+
+        `warm`: what models are in memory, in words.
+        """
         self._jobs = tuple(j for j in jobs if not j.state.ended)
-        self._failed, self._left, self._leaving = tuple(failed), left, leaving
-        self.set_class(not (self._jobs or failed or left), "-idle")
+        self._failed, self._left, self._leaving, self._warm = tuple(failed), left, leaving, warm
+        self.set_class(not (self._jobs or failed or left or warm), "-idle")
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        """Open the jobs."""
-        self.post_message(self.Pressed())
+        """Open the jobs, or where there are none what is in memory."""
+        self.post_message(self.Pressed("jobs" if self._jobs or self._failed or self._left else "memory"))
 
     def render(self) -> Content:
         """The first running job, then how many wait, then what failed; the title gives way first."""
@@ -62,12 +70,16 @@ class JobLine(Widget):
                 tail.append((f": {self._failed[0].reason}", job_words.BAD))
         if self._leaving:
             tail.append(("   leaving when done", job_words.ACCENT))
-        tail.append(("   J jobs", job_words.DIM))
+        if self._warm:
+            tail.append((f"   {self._warm}: w frees", job_words.DIM))
+        if self._jobs or self._failed or self._left:
+            tail.append(("   J jobs", job_words.DIM))
         width = self.size.width - 1
         end = line(*tail)
         shown = running[0] if running else self._jobs[0] if self._jobs else None
         if shown is None:
-            return line(" ", (clip(end.plain.strip(), width), job_words.BAD if self._failed else job_words.WARN))
+            style = job_words.BAD if self._failed else job_words.WARN if self._left else job_words.DIM
+            return line(" ", (clip(end.plain.strip(), width), style))
         return Content.assemble(" ", self._job(shown, max(width - end.cell_length, 0)), end).truncate(width + 1)
 
     def _job(self, job: Job, width: int) -> Content:

@@ -83,8 +83,8 @@ class DiskStrip(Widget):
 class StatusLine(Widget):
     """What is marked and what that would free; on the right what runs."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
         self._left: tuple[Part, ...] = ()
         self._right: tuple[Part, ...] = ()
 
@@ -118,6 +118,12 @@ class KeyLine(Widget):
         super().__init__()
         self._keys = tuple(keys)
         """(command, key, label)"""
+
+    def show(self, keys: Sequence[tuple[str, str, str]]) -> None:
+        """Other keys."""
+        if tuple(keys) != self._keys:
+            self._keys = tuple(keys)
+            self.refresh()
 
     def _fitting(self) -> list[tuple[str, str, str]]:
         room = self.size.width - 1

@@ -1,0 +1,212 @@
+"""A conversation with one model: what was asked, what came, and the lines that show it. No Textual widgets in here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from textual.content import Content
+
+from cachetui import units
+from cachetui.tui.text import Part, block, hang, line, words
+
+DIM, STRONG, GOOD, WARN, BAD = "$foreground-muted", "bold", "$text-success", "$text-warning", "$text-error"
+NOISE = "noise"
+"""Stands for a random test picture wherever a path to one may stand."""
+_INDENT = 7
+_LEAST_GAIN = 1.5
+_UNITS = {"k": 10**3, "m": 10**6}
+
+
+class TurnState(StrEnum):
+    """Where a question stands."""
+
+    ASKED = "asked"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the fields of the pane say, checked."""
+
+    system: str = ""
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    seed: int = 0
+    max_pixels: int = 0
+    """0: the picture as it is."""
+    resize: tuple[int, int] | None = None
+    device: str = "auto"
+    bits: int = 0
+    """4, 8, or 0 for as stored."""
+
+
+@dataclass
+class Turn:
+    """One question and its answer."""
+
+    text: str
+    picture: str = ""
+    """Path or `noise`; empty: asked without one. An outside string."""
+    options: Options = field(default_factory=Options)
+    state: TurnState = TurnState.ASKED
+    answer: str = ""
+    """What came so far. Model output."""
+    doing: str = ""
+    """What happens until the first token comes. An outside string."""
+    result: Mapping[str, Any] = field(default_factory=dict)
+    """The worker's last words: figures of the answer."""
+    reason: str = ""
+    advice: str = ""
+
+    @property
+    def figures(self) -> list[str]:
+        """How fast it went, and whether a saved state was used; empty until it has ended."""
+        r = self.result
+        out: list[str] = []
+        if tokens := _number(r, "tokens"):
+            out.append(f"{tokens:,.0f} token{'' if tokens == 1 else 's'}")
+        if rate := _number(r, "tokens_per_second"):
+            out.append(f"{rate:,.1f} tokens/s")
+        if first := _number(r, "first_token_seconds"):
+            out.append(f"first after {seconds(first)}")
+        if load := _number(r, "load_seconds"):
+            out.append(f"loaded in {seconds(load)}")
+        if r.get("state_used"):
+            out.append(f"from a saved state (read in {seconds(_number(r, 'state_seconds'))})")
+        elif self.picture and r:
+            out.append("no saved state used")
+        if r.get("finish") == "length":
+            out.append(f"stopped at {self.options.max_new_tokens} tokens")
+        return out
+
+
+@dataclass
+class Talk:
+    """All turns with one model in this run of the program, oldest first."""
+
+    turns: list[Turn] = field(default_factory=list)
+    saved: set[tuple[str, str]] = field(default_factory=set)
+    """(picture, system prompt) of what was saved here: not offered again."""
+
+    @property
+    def last(self) -> Turn | None:
+        """The newest."""
+        return self.turns[-1] if self.turns else None
+
+    def questions(self) -> list[str]:
+        """What was asked, newest first, each once."""
+        return list(dict.fromkeys(t.text for t in reversed(self.turns)))
+
+
+def _number(values: Mapping[str, Any], key: str) -> float:
+    value = values.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+
+
+def seconds(count: float) -> str:
+    """A short time for people: 84 ms, 2.1 s, 3 min 20 s."""
+    if count < 1:
+        return f"{count * 1000:.0f} ms"
+    if count < 90:
+        return f"{count:.1f} s"
+    return f"{int(count) // 60} min {int(count) % 60} s"
+
+
+def turn_lines(turn: Turn, width: int, picture_name: str) -> list[Content]:
+    """Question, answer, figures; wrapped for a width."""
+    out = _said("you", "bold $text-primary", block(turn.text, STRONG), width)
+    if picture_name:
+        out += hang(Content(""), line(("picture ", DIM), (picture_name, "$foreground 80%")), _INDENT, width)
+    out.append(Content(""))
+    if turn.answer or turn.state is TurnState.DONE:
+        shown = block(turn.answer.strip("\n")) if turn.answer.strip() else words("(it said nothing)", DIM)
+        out += _said("model", "bold $text-accent", shown, width)
+    if turn.state is TurnState.ASKED:
+        out += hang(Content(""), line(("▌ " if turn.answer else "", "$accent"), (turn.doing, DIM)), _INDENT, width)
+    elif turn.state is TurnState.CANCELLED:
+        out += hang(Content(""), words("stopped", WARN), _INDENT, width)
+    elif turn.state is TurnState.FAILED:
+        out += hang(words("✗", BAD), block(turn.reason or "it failed", BAD), _INDENT, width)
+    if turn.figures:
+        out += hang(Content(""), words(" · ".join(turn.figures), DIM), _INDENT, width)
+    if turn.advice:
+        style = GOOD if turn.state is TurnState.FAILED else DIM
+        out += hang(words("  →", style), block(turn.advice), _INDENT, width)
+    return [*out, Content("")]
+
+
+def _said(who: str, style: str, what: Content, width: int) -> list[Content]:
+    return hang(words(who, style), what, _INDENT, width)
+
+
+def lowering(text: str) -> tuple[int, tuple[int, int] | None]:
+    """What `lower to` says: most pixels (`500k`, `1M`, 250000), or a size (`640x480`). Raises ValueError."""
+    text = text.strip().lower().replace(",", "").replace("×", "x")
+    if not text:
+        return 0, None
+    wide, x, high = text.partition("x")
+    try:
+        if x:
+            size = (int(wide), int(high))
+            if min(size) < 1:
+                raise ValueError
+            return 0, size
+        factor = _UNITS.get(text[-1], 1)
+        count = int(float(text[:-1] if factor > 1 else text) * factor)
+        if count < 1:
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise ValueError("lower to: pixels such as 250000, 500k or 1M, or a size such as 640x480") from None
+    return count, None
+
+
+def whole(text: str, name: str, least: int) -> int:
+    """A whole number in a field. Raises ValueError with a sentence."""
+    try:
+        count = int(text.strip().replace(",", ""))
+    except ValueError:
+        raise ValueError(f"{name} is no whole number") from None
+    if count < least:
+        raise ValueError(f"{name}: at least {least}")
+    return count
+
+
+def warmth(text: str) -> float:
+    """The temperature in a field. Raises ValueError with a sentence."""
+    try:
+        value = float(text.strip() or 0)
+    except ValueError:
+        raise ValueError("temperature is no number") from None
+    if not 0 <= value <= 10:
+        raise ValueError("temperature: 0 (always the likeliest word) to 10")
+    return value
+
+
+def gain(result: Mapping[str, Any], prefix: int) -> float:
+    """How many times sooner the next question would start from a saved state, roughly; 0 where it is not worth it.
+
+    The time to the first token is about that of reading the prompt: with a state only what follows it is read.
+    """
+    prompt = _number(result, "prompt_tokens")
+    if prefix <= 0 or prompt <= prefix:
+        return 0.0
+    times = prompt / (prompt - prefix)
+    return times if times >= _LEAST_GAIN else 0.0
+
+
+def offer(size: int, times: float, *, binary: bool) -> list[Part]:
+    """The line that offers to save a state; `size` in bytes, 0 where it is not known."""
+    parts: list[Part] = [("Ctrl+S", "bold $accent"), (" keeps what the model made of this picture", "$foreground")]
+    told = []
+    if size:
+        told.append(f"about {units.size(size, binary=binary)}")
+    if times:
+        told.append(f"the next question starts about {times:.0f} times sooner")
+    if told:
+        parts.append((": " + "; ".join(told), DIM))
+    return parts
