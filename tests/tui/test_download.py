@@ -20,6 +20,7 @@ from cachetui.tui.screens.choice import ChoiceScreen
 from cachetui.tui.screens.jobs import JobsScreen
 from cachetui.tui.screens.pull import PullScreen
 from cachetui.tui.screens.search import SearchScreen
+from cachetui.tui.widgets.tick import Tick
 
 sys.path.append(str(Path(__file__).parents[1] / "download"))
 from hub_world import model, noise
@@ -137,6 +138,37 @@ async def test_a_typed_name_goes_straight_on_and_a_quantization_is_picked(app: C
         await until(pilot, lambda: "other/chat-1B-GGUF" in names(main))
         found = list((hub / "models--other--chat-1B-GGUF" / "snapshots").glob("*/*.gguf"))
         assert [p.name for p in found] == ["chat-1B-Q8_0.gguf"]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_where_to_which_files_and_by_whom(app: CachetuiApp, hub: Path, size: tuple[int, int]) -> None:
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await settle(pilot)
+        await to_search(pilot, CHAT)
+        await pilot.press("enter")
+        screen = await to_plan(pilot)
+        assert not screen.query_one("#pull-more").display
+        await pilot.press("o")
+        screen.query_one("#pull-files", Input).value = "*.json sub/ !tokenizer*"
+        screen.query_one("#pull-files", Input).focus()
+        await pilot.press("enter")
+        await to_plan(pilot)
+        screen.query_one("#pull-local", Tick).focus()
+        await pilot.press("space")  # no folder is named yet: that is asked for first
+        assert app.focused is not None and app.focused.id == "pull-into"
+        screen.query_one("#pull-into", Input).value = str(hub.parent / "plain")
+        await pilot.press("enter")
+        await to_plan(pilot)
+        screen.query_one("#pull-hub", Tick).focus()
+        await pilot.press("space")
+        await to_plan(pilot)
+        plan = screen._plan
+        assert plan is not None and (plan.into, plan.request.engine) == (str(hub.parent / "plain"), "hub")
+        assert {f.path for f in plan.files} == {"config.json", "sub/deep/notes.txt", "sub/same.txt"}
+        assert screen.query_one("#confirm").region.bottom < size[1]  # nothing pushed it out of the screen
+        await pilot.press("y")
+        await job_ended(app, pilot, JobState.DONE)
+        assert (hub.parent / "plain" / "config.json").exists() and not (hub / "models--acme--chat-1B").exists()
 
 
 async def test_a_failed_download_keeps_its_advice_in_the_jobs(app: CachetuiApp, server: HubServer) -> None:

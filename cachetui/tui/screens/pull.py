@@ -42,11 +42,13 @@ class PullScreen(ModalScreen["PullPlan | None"]):
 
     CSS_PATH = "pull.tcss"
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]
-    BINDINGS = [("escape,q", "cancel", "Cancel"), ("y", "confirm", "Confirm")]
+    BINDINGS = [("escape,q", "cancel", "Cancel"), ("y", "confirm", "Confirm"), ("o", "more", "More choices")]
 
     def __init__(self, request: Request, scan: Scan | None, app: CachetuiApp) -> None:
         super().__init__()
         self._request = request
+        self._cache = request.cache_dir
+        """The cache it goes into as long as no folder is named."""
         self._scan = scan
         self._cachetui = app
         self._plan: PullPlan | None = None
@@ -65,12 +67,20 @@ class PullScreen(ModalScreen["PullPlan | None"]):
             yield OptionList(id="pull-quants", markup=False)
             yield Tick(words("all formats"), id="pull-formats", classes="box")
             yield CleanInput(placeholder="to another folder: name it, Enter plans it anew", id="pull-into")
+            with Vertical(id="pull-more"):
+                yield Tick(
+                    words("the files themselves into that folder, without a cache"), id="pull-local", classes="box"
+                )
+                yield Tick(words("huggingface_hub downloads it, over Xet where it can"), id="pull-hub", classes="box")
+                yield CleanInput(placeholder="only files like *.json config/; !*.bin leaves out", id="pull-files")
             with Horizontal(id="pull-buttons"):
+                yield Button(words("More (o)"), id="more")
                 yield Button(words("Download (y)"), variant="primary", id="confirm")
                 yield Button(words("Cancel (Esc)"), id="cancel")
 
     def on_mount(self) -> None:
         """Ask."""
+        self.query_one("#pull-more").display = False
         self._prepare(self._request)
 
     def _prepare(self, request: Request) -> None:
@@ -119,6 +129,7 @@ class PullScreen(ModalScreen["PullPlan | None"]):
             not choose and (bool(plan.left_out) or plan.request.all_formats) and not plan.quants
         )
         self.query_one("#pull-into").display = plan is not None and not choose
+        self.query_one("#more").display = plan is not None and not choose
         self.query_one("#confirm").display = go or choose
         self.query_one("#cancel", Button).label = words("Cancel (Esc)" if go or choose or waiting else "Close (Esc)")
         if choose:
@@ -231,18 +242,38 @@ class PullScreen(ModalScreen["PullPlan | None"]):
             self._prepare(replace(self._request, quant=self._plan.quants[message.option_index].name))
 
     @on(Checkbox.Changed)
-    def _all_formats(self, message: Checkbox.Changed) -> None:
-        if self._plan is not None and message.value != self._request.all_formats:
-            self._prepare(replace(self._request, all_formats=message.value))
-
     @on(Input.Submitted)
-    def _elsewhere(self, message: Input.Submitted) -> None:
-        typed = message.value.strip()
+    def _otherwise(self) -> None:
+        """Plan it anew as the boxes and lines say now."""
+        folder = self.query_one("#pull-into", Input).value.strip()
         where = self._cachetui.where
-        if typed and not where.allows(os.path.realpath(where.resolve(typed))):
+        if folder and not where.allows(os.path.realpath(where.resolve(folder))):
             self._tell(words("That is outside of the folder this session keeps to.", _BAD), [])
-        else:
-            self._prepare(replace(self._request, cache_dir=typed))
+            return
+        local = self.query_one("#pull-local", Tick).value
+        if local and not folder:
+            self.query_one("#pull-into").focus()
+            return
+        patterns = self.query_one("#pull-files", Input).value.split()
+        request = replace(
+            self._request,
+            all_formats=self.query_one("#pull-formats", Tick).value,
+            cache_dir="" if local else folder or self._cache,
+            local_dir=folder if local else "",
+            include=tuple(p for p in patterns if not p.startswith("!")),
+            exclude=tuple(p[1:] for p in patterns if p.startswith("!") and p != "!"),
+            engine="hub" if self.query_one("#pull-hub", Tick).value else "own",
+        )
+        if request != self._request:
+            self._prepare(request)
+
+    @on(Button.Pressed, "#more")
+    def action_more(self) -> None:
+        """Show the choices that are seldom needed, or hide them."""
+        more = self.query_one("#pull-more")
+        if self.query_one("#more").display:
+            more.display = not more.display
+            self.query_one("#pull-into" if more.display else "#confirm" if self._goes else "#cancel").focus()
 
     @on(Button.Pressed, "#confirm")
     def action_confirm(self) -> None:
