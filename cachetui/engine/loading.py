@@ -15,7 +15,7 @@ from typing import Any
 
 from cachetui import families
 from cachetui.engine import devices, environment, processors, repository
-from cachetui.engine.architectures import Kind, class_of, read_config, remote_failed, vision_and_head
+from cachetui.engine.architectures import Kind, class_of, read_config, remote_failed, unquantized
 from cachetui.engine.errors import DAMAGED, NOT_INSTALLED, UNSUPPORTED, Cancelled, EngineError
 from cachetui.engine.progress import Reporter, listening
 from cachetui.engine.repository import Repository
@@ -194,10 +194,15 @@ def _weights(
     if device != "cpu" or wanted.bits or repo.method:
         options["device_map"] = {"": device}
     quantizing = wanted.bits and not repo.method
-    vision: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if quantizing:
-        vision, head = vision_and_head(repo, kind.made, config)
-        options["quantization_config"] = _how(wanted, (*vision, *head), options["dtype"])
+        plain = unquantized(repo, kind.made, config)
+        kept = (*plain.vision, *plain.head)
+        if plain.odd and device == "cpu" and wanted.bits == 4:
+            kept += plain.odd
+            notes = (f"{len(plain.odd)} layers stay unquantized: a CPU cannot compute with their shape in 4 bit",)
+        options["quantization_config"] = _how(wanted, kept, options["dtype"])
     with listening(reporter):
         model, info = kind.loader.from_pretrained(
             wanted.folder,
@@ -211,6 +216,8 @@ def _weights(
     model.eval()
     if quantizing:
         must_be_plain(wanted, model, (*vision, *head))
+    if device == "cpu" and "bitsandbytes" in (repo.method, "bitsandbytes" if quantizing else ""):
+        _leave_odd_shapes(model)
     return model, _complete(repo, kind, info)
 
 
@@ -237,6 +244,18 @@ def must_be_plain(wanted: Wanted, model: Any, prefixes: tuple[str, ...]) -> None
     if bad:
         reason = f"{len(bad)} layers of {wanted.name} were quantized that must not be, such as {bad[0]}"
         raise EngineError(reason, f"name them: --skip {bad[0]}", UNSUPPORTED)
+
+
+def _leave_odd_shapes(model: Any) -> None:
+    """Where the CPU has AVX512-BF16 the first forward repacks 4-bit weights, and fails for shapes it has no blocks for.
+
+    bitsandbytes/functional.py, _convert_weight_packed_for_cpu: rows by 32, columns by the block size.
+    """
+    import bitsandbytes
+
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit) and (module.out_features % 32 or module.in_features % 64):
+            module.support_avx512bf16_for_cpu = False
 
 
 def quantized_modules(model: Any) -> list[str]:
