@@ -23,6 +23,10 @@ from cachetui.walk import read_small
 from cachetui.wanted import Wanted
 
 TRANSFORMERS, GGUF, OLLAMA, MLX = "transformers", "gguf", "ollama", "mlx"
+DEFAULT_MODEL = "Qwen/Qwen3-VL-2B-Instruct"
+"""Where none is named."""
+ABOUT_A_PICTURE, WITHOUT_PICTURE = "Describe this image.", "Say hello in one sentence."
+"""What is asked where no text is given."""
 _MAX_JSON = 16 << 20
 _NOT_MODELS = {"dataset": "a dataset", "space": "a space", "kernel": "a kernel"}
 _INDEX = "model.safetensors.index.json"

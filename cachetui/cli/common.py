@@ -23,12 +23,22 @@ from cachetui.text import safe, safe_block
 if TYPE_CHECKING:
     from cachetui.filters import Filter
     from cachetui.jobs.model import Spec
+    from cachetui.targets import TargetNotFound
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Failed(click.ClickException):
     """It did not work; the message says why and what to do (exit 1)."""
+
+
+class NotHere(Failed):
+    """A TARGET that nothing on disk is called."""
+
+    def __init__(self, message: str, repos: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.repos = repos
+        """What a short name stands for; empty where it is none."""
 
 
 def verb(name: str | None = None, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
@@ -189,14 +199,13 @@ def real_root(session: Session, given: str | None) -> str | None:
 
 
 def find(session: Session, target: str, root: str | None) -> Selection:
-    """The one thing a TARGET names. Raises Failed, with what to write instead."""
+    """The one thing a TARGET, or a short name of the catalogue, names. Raises Failed, with what to write instead."""
     from cachetui.targets import TargetAmbiguous, TargetNotFound, resolve
 
     try:
         found = resolve(session.scan, target, root, session.where.cwd)
     except TargetNotFound as e:
-        near = "".join(f"\n  {safe(n)}" for n in e.near)
-        raise Failed(safe(str(e)) + (f"; did you mean{near}" if near else "")) from None
+        return _by_short_name(session, target, root, e)
     except TargetAmbiguous as e:
         rows = "\n".join(f"  {safe(t)}   in {safe(r)}" for t, r in e.candidates)
         raise Failed(f"{safe(target)} has several meanings; write one of\n{rows}") from None
@@ -204,6 +213,26 @@ def find(session: Session, target: str, root: str | None) -> Selection:
         rows = "\n".join(f"  --root {safe(s.item.root)}" for s in found)
         raise Failed(f"{safe(target)} is in {len(found)} roots; say which one:\n{rows}")
     return found[0]
+
+
+def _by_short_name(session: Session, target: str, root: str | None, error: TargetNotFound) -> Selection:
+    from cachetui.memory import catalogue
+
+    if never := catalogue.never(target):
+        raise NotHere(safe(never))
+    repos = tuple(r.repo for r in catalogue.named(target))
+    wanted = {f"hf:{r}".lower() for r in repos}
+    here = sorted({i.id for i in session.scan.items if i.id.lower() in wanted and root in (None, i.root)})
+    if len(here) == 1:
+        return find(session, here[0], root)
+    if here:
+        rows = "\n".join(f"  {safe(i)}" for i in here)
+        raise Failed(f"{safe(target)} stands for several models that are here; write one of\n{rows}")
+    if repos:
+        rows = "\n".join(f"  cachetui pull hf:{r}" for r in repos)
+        raise NotHere(f"{safe(target)} is not on disk; to get it:\n{rows}", repos)
+    near = "".join(f"\n  {safe(n)}" for n in error.near)
+    raise NotHere(safe(str(error)) + (f"; did you mean{near}" if near else ""))
 
 
 def must_be_store(name: str) -> None:

@@ -280,6 +280,18 @@ ROWS: tuple[Row, ...] = (
 )  # fmt: skip
 
 
+_NEVER: Mapping[str, tuple[str, ...]] = {
+    "qwen3-vl-70b": ("Qwen/Qwen3-VL-32B-Instruct", "Qwen/Qwen2.5-VL-72B-Instruct", "Qwen/Qwen3-VL-235B-A22B-Instruct"),
+}
+
+
+def never(text: str) -> str:
+    """Of a name that people look for and nobody published: what is nearest, as a sentence. Else empty."""
+    name = text.strip().lower().removeprefix("hf:").rpartition("/")[2].replace("_", "-").removesuffix("-instruct")
+    near = _NEVER.get(name)
+    return f"{text}: no such model was published; nearest are {', '.join(near)}" if near else ""
+
+
 def named(text: str) -> tuple[Row, ...]:
     """The rows that a repo id (any case) or a short name means; several where the short name is a family's."""
     wanted = text.strip().lower().removeprefix("hf:")
