@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,9 +10,10 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from cachetui.engine import chat
+from cachetui.engine import chat, devices
 from cachetui.engine.chat import Encoded
 from cachetui.engine.errors import NO_MEMORY, TOO_LONG, Cancelled, EngineError
+from cachetui.engine.kept import unsupported
 from cachetui.engine.prefill import Prefilled, prefill, set_rope_deltas
 from cachetui.engine.streaming import Stop, Stream, interruptible
 
@@ -25,7 +27,6 @@ SLOW_SECONDS = 2.0
 """A picture that took longer than this to read is worth a saved state."""
 _GREEDY = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
 _PLAIN = {"num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False, "use_cache": True}
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +98,12 @@ def ask(
     Raises EngineError: too-long, unsupported, no-memory.
     """
     begun = time.perf_counter()
-    if not loaded.model.can_generate():
+    if not loaded.model.can_generate() or loaded.tokenizer is None:
         raise EngineError(
             f"{loaded.wanted.name} writes no text ({loaded.model_class})",
             "`cachetui verify --load` tells whether it works at all",
         )
-    with _memory(loaded, question), _seeded(loaded, question), interruptible(loaded.model, cancelled) as let_go:
+    with guarded(loaded, question), _seeded(loaded, question), interruptible(loaded.model, cancelled) as let_go:
         run = _Run(Stream(loaded.tokenizer, on_token, let_go))
         try:
             _run(loaded, question, run, cancelled, state, two_chunks)
@@ -132,7 +133,7 @@ def _run(
         run.reason = "no saved state was given"
     run.prompt_tokens, run.notes = encoded.ids.shape[1], encoded.notes
     run.limit = room(loaded, encoded, question.max_new_tokens)
-    if prefilled is None and two_chunks and 0 < encoded.prefix < run.prompt_tokens:
+    if prefilled is None and two_chunks and 0 < encoded.prefix < run.prompt_tokens and not unsupported(loaded):
         prefilled = prefill(loaded, encoded)
     inputs = {"input_ids": encoded.ids, "attention_mask": encoded.mask, **encoded.extra}
     if prefilled is None:
@@ -175,9 +176,10 @@ def stop_tokens(loaded: Loaded) -> list[int]:
 
 def _padding(loaded: Loaded, ends: Sequence[int]) -> int:
     """One row needs none, but transformers warns where it is not told."""
+    known: object
     for known in (loaded.model.generation_config.pad_token_id, loaded.tokenizer.pad_token_id, *ends):
         if isinstance(known, int):
-            return int(known)
+            return known
     return 0
 
 
@@ -256,22 +258,21 @@ def _seeded(loaded: Loaded, question: Question) -> Iterator[None]:
 
 
 @contextmanager
-def _memory(loaded: Loaded, question: Question) -> Iterator[None]:
-    """Out of memory becomes advice, and what the attempt held is let go."""
-    import torch
-
+def guarded(loaded: Loaded, question: Question) -> Iterator[None]:
+    """Out of memory becomes advice, and what the attempt held is let go. Raises EngineError no-memory."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as e:
-        if isinstance(e, RuntimeError) and not any(words in str(e).lower() for words in _OUT_OF_MEMORY):
-            raise
-        problem = no_memory(loaded, question)
-    else:
         return
+    except Exception as e:
+        if not devices.is_out_of_memory(e):
+            raise
     # Outside of the handler: the exception, and with it every tensor of its frames, is gone.
-    if torch.cuda.is_available():
+    gc.collect()
+    if torch_type(loaded) == "cuda":
+        import torch
+
         torch.cuda.empty_cache()
-    raise problem
+    raise no_memory(loaded, question)
 
 
 def no_memory(loaded: Loaded, question: Question) -> EngineError:
@@ -281,11 +282,10 @@ def no_memory(loaded: Loaded, question: Question) -> EngineError:
     if not loaded.quantization:
         ways.append("hold the weights in 4 bits: --bits 4")
     ways.append("close other programs, or take a smaller model" if on_cpu else "run it on the CPU: --device cpu")
-    if not on_cpu:
-        ways.append("`nvidia-smi` shows who else holds the card's memory")
     where = "this machine's memory" if on_cpu else f"the memory of {loaded.device}"
+    holders = devices.holders(str(loaded.device))
     return EngineError(
-        f"{where} is full: {loaded.wanted.name} was loaded, but there is no room for the question",
+        f"{where} is full{holders}: {loaded.wanted.name} was loaded, but there is no room for the question",
         "; ".join(ways),
         NO_MEMORY,
     )
