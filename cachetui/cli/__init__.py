@@ -34,6 +34,8 @@ VERBS = {
     "history": ("history", "history"),
     "pin": ("pins", "pin"),
     "unpin": ("pins", "unpin"),
+    "state": ("state", "state"),
+    "prompt": ("prompt", "prompt"),
     "verify": ("verify", "verify"),
     "estimate": ("estimate", "estimate"),
     "info": ("info", "info"),
