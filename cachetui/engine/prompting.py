@@ -176,8 +176,8 @@ def stop_tokens(loaded: Loaded) -> list[int]:
 
 def _padding(loaded: Loaded, ends: Sequence[int]) -> int:
     """One row needs none, but transformers warns where it is not told."""
-    known: object
-    for known in (loaded.model.generation_config.pad_token_id, loaded.tokenizer.pad_token_id, *ends):
+    told: list[object] = [loaded.model.generation_config.pad_token_id, loaded.tokenizer.pad_token_id, *ends]
+    for known in told:
         if isinstance(known, int):
             return known
     return 0
@@ -189,7 +189,7 @@ def room(loaded: Loaded, encoded: Encoded, wanted: int) -> int:
     Raises EngineError too-long where the prompt alone fills it.
     """
     limit = context_limit(loaded)
-    count = encoded.ids.shape[1]
+    count: int = encoded.ids.shape[1]
     if limit is None or count + wanted <= limit:
         return wanted
     if count < limit:
