@@ -53,6 +53,7 @@ def _foreign(repo: Repository, version: str) -> EngineError:
 
 
 def remote_failed(repo: Repository, text: str) -> EngineError:
+    """What to say when a repo's own code raised `text`."""
     family = families.of(repo.config)
     way = f"take {family.successor}" if family is not None and family.successor else ""
     return EngineError(f"the code in {repo.wanted.name} does not work here: {text}", way, REMOTE_CODE)
@@ -120,23 +121,39 @@ def _named(repo: Repository, config: Any) -> Any:
     return None
 
 
-def vision_and_head(repo: Repository, made: Any, config: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(modules that see, the output layer) that stay unquantized: dotted names from the root of the model.
+@dataclass(frozen=True, slots=True)
+class Unquantized:
+    """What bitsandbytes leaves as it is: dotted names from the root of the model."""
 
-    A family of the table is taken at its word; of another the model is built without weights and asked.
+    vision: tuple[str, ...]
+    """Modules that see or hear."""
+    head: tuple[str, ...] = ("lm_head",)
+    """The output layer."""
+
+
+def unquantized(repo: Repository, made: Any, config: Any) -> Unquantized:
+    """What must stay as it is when a model is quantized.
+
+    A family of the table is taken at its word; of another the model is built without weights and asked. `made`: its
+    class, None for remote code.
     """
     import torch
 
     family = families.of(repo.config)
     if made is None:
-        return (family.vision if family else ()), ("lm_head",)
+        return Unquantized(family.vision if family else ())
     with torch.device("meta"):
-        empty = made._from_config(config) if hasattr(made, "_from_config") else made(config)
+        empty = made._from_config(config)
     output = empty.get_output_embeddings()
     head = {name for name, module in empty.named_modules() if module is output and name} | {"lm_head"}
-    seen: set[str] = set()
-    for name, _ in empty.named_modules():
-        if is_vision(name + ".") and not any(name.startswith(s + ".") for s in seen):
-            seen.add(name)
-    vision = set(family.vision) if family else seen
-    return tuple(sorted(vision)), tuple(sorted(head))
+    vision = family.vision if family else eyes(empty)
+    return Unquantized(tuple(sorted(vision)), tuple(sorted(head)))
+
+
+def eyes(model: Any) -> tuple[str, ...]:
+    """The topmost modules that see or hear, by their names, as the estimates tell them (memory/weights.py)."""
+    seen: list[str] = []
+    for name, _ in model.named_modules():
+        if is_vision(name + ".") and not name.startswith(tuple(f"{s}." for s in seen)):
+            seen.append(name)
+    return tuple(seen)

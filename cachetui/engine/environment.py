@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from logging import CRITICAL, getLogger
 from pathlib import Path
 
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "USE_HUB_KERNELS": "NO"}
@@ -58,6 +59,7 @@ def settle() -> None:
     import torch
     from transformers.utils import logging
 
+    getLogger("bitsandbytes").setLevel(CRITICAL)
     if torch.get_num_threads() > cores():
         torch.set_num_threads(cores())
     logging.set_verbosity_error()

@@ -18,7 +18,7 @@ NOISE = "noise"
 """The spec of a random test picture."""
 NOISE_SIZE = (448, 448)
 MAX_BYTES = 1 << 29
-MAX_DECODED = 200_000_000
+MAX_DECODED = 150_000_000
 """Pixels of a picture before it is lowered."""
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "ICO", "MPO")
@@ -116,21 +116,24 @@ def _noise(image: Any, seed: int) -> Any:
 
 
 def _bytes(path: str) -> bytes:
+    ask = "name a picture file, or `noise`"
     try:
         fd = os.open(path, _FLAGS)
-    except OSError as e:
-        why = e.strerror or "cannot be opened"
-        raise EngineError(f"{path}: {why.lower()}", "name a picture file, or `noise`", UNSUPPORTED) from None
-    with os.fdopen(fd, "rb") as f:
+    except (OSError, ValueError) as e:
+        why = getattr(e, "strerror", None) or "cannot be opened"
+        raise EngineError(f"{path}: {why.lower()}", ask) from None
+    try:
         st = os.fstat(fd)
         if not stat.S_ISREG(st.st_mode):
-            raise EngineError(f"{path}: not a regular file", "name a picture file, or `noise`", UNSUPPORTED)
+            raise EngineError(f"{path}: not a regular file", ask)
         if st.st_size > MAX_BYTES:
-            raise EngineError(f"{path}: larger than {MAX_BYTES >> 20} MiB", "make it smaller first", UNSUPPORTED)
-        try:
-            return f.read(MAX_BYTES + 1)
-        except OSError as e:
-            raise EngineError(f"{path}: {(e.strerror or 'cannot be read').lower()}", "", DAMAGED) from None
+            raise EngineError(f"{path}: larger than {MAX_BYTES >> 20} MiB", "make it smaller first")
+        with open(fd, "rb", closefd=False) as f:
+            return f.read(MAX_BYTES)
+    except OSError as e:
+        raise EngineError(f"{path}: {(e.strerror or 'cannot be read').lower()}", "", DAMAGED) from None
+    finally:
+        os.close(fd)
 
 
 def _decoded(image: Any, ops: Any, path: str, data: bytes) -> Any:
@@ -139,20 +142,26 @@ def _decoded(image: Any, ops: Any, path: str, data: bytes) -> Any:
             warnings.simplefilter("ignore")  # the limit below is ours
             found = image.open(io.BytesIO(data), formats=_FORMATS)
             if found.width * found.height > MAX_DECODED:
-                raise EngineError(
-                    f"{path}: {found.width}x{found.height} pixels are more than is read", "make it smaller first"
-                )
+                raise _too_large(path)
             upright = ops.exif_transpose(found)
             return _on_white(image, upright)
     except EngineError:
         raise
     except MemoryError:
         raise
+    except image.DecompressionBombError:
+        raise _too_large(path) from None
     except Exception as e:
         # Decoders raise nearly anything for what strangers put into a file.
         known = type(e).__name__ != "UnidentifiedImageError"
         why = f"the picture is damaged ({e})" if known else "not a picture that can be read"
         raise EngineError(f"{path}: {why}", f"readable are {', '.join(_FORMATS[:7])}", DAMAGED) from None
+
+
+def _too_large(path: str) -> EngineError:
+    return EngineError(
+        f"{path}: more than {MAX_DECODED // 1_000_000} million pixels are not read", "make it smaller first"
+    )
 
 
 def _on_white(image: Any, picture: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 from cachetui import families
 from cachetui.engine import devices, environment, processors, repository
 from cachetui.engine.architectures import Kind, class_of, read_config, remote_failed, unquantized
-from cachetui.engine.errors import DAMAGED, NOT_INSTALLED, UNSUPPORTED, Cancelled, EngineError
+from cachetui.engine.errors import DAMAGED, NO_MEMORY, NOT_INSTALLED, UNSUPPORTED, Cancelled, EngineError
 from cachetui.engine.progress import Reporter, listening
 from cachetui.engine.repository import Repository
 from cachetui.wanted import Wanted
@@ -93,8 +93,9 @@ def load(
         failed = Cancelled()
     except EngineError as e:
         failed = EngineError(e.reason, e.advice, e.code)
-    # The frames of what was raised hold half a model: they go first.
-    gc.collect()
+    # What was raised held half a model in its frames: that goes first.
+    if isinstance(failed, Cancelled) or failed.code == NO_MEMORY:
+        gc.collect()
     raise failed
 
 
@@ -195,13 +196,9 @@ def _weights(
         options["device_map"] = {"": device}
     quantizing = wanted.bits and not repo.method
     kept: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
     if quantizing:
         plain = unquantized(repo, kind.made, config)
         kept = (*plain.vision, *plain.head)
-        if plain.odd and device == "cpu" and wanted.bits == 4:
-            kept += plain.odd
-            notes = (f"{len(plain.odd)} layers stay unquantized: a CPU cannot compute with their shape in 4 bit",)
         options["quantization_config"] = _how(wanted, kept, options["dtype"])
     with listening(reporter):
         model, info = kind.loader.from_pretrained(
@@ -215,7 +212,7 @@ def _weights(
         )
     model.eval()
     if quantizing:
-        must_be_plain(wanted, model, (*vision, *head))
+        must_be_plain(wanted, model, kept)
     if device == "cpu" and "bitsandbytes" in (repo.method, "bitsandbytes" if quantizing else ""):
         _leave_odd_shapes(model)
     return model, _complete(repo, kind, info)

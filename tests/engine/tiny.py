@@ -1,7 +1,8 @@
 """Tiny repos of many architectures, as the Hub has them: config, random weights, a trained tokenizer, a template.
 
 The weights are untied and larger than a fresh model's: a fresh tied one repeats one token, and then every test of
-equality passes. A repo takes a tenth of a second; the same name, dtype and seed give the same bytes.
+equality passes. Inner sizes are multiples of 64: then bitsandbytes repacks 4-bit layers on a CPU as it does in real
+models. A repo takes a tenth of a second; the same name, dtype and seed give the same bytes.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Kind:
 def _text(**more: Any) -> dict[str, Any]:
     return {
         "vocab_size": VOCABULARY, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "intermediate_size": 96, "max_position_embeddings": 2048,
+        "num_key_value_heads": 2, "intermediate_size": 128, "max_position_embeddings": 2048,
         "tie_word_embeddings": False, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 3, **more,
     }  # fmt: skip
 
@@ -198,8 +199,8 @@ def _layers(first: str, count: int) -> list[str]:
 
 
 _MLA = {
-    "num_key_value_heads": 4, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
-    "v_head_dim": 8, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_group": 1,
+    "num_key_value_heads": 4, "kv_lora_rank": 64, "q_lora_rank": 64, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
+    "v_head_dim": 16, "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_group": 1,
     "topk_group": 1, "first_k_dense_replace": 1,
 }  # fmt: skip
 _LINEAR = {
@@ -339,5 +340,6 @@ def _enlarge(model: Any) -> None:
             elif isinstance(module, torch.nn.Linear):
                 module.weight.normal_(0.0, 1.5 / module.weight.shape[1] ** 0.5)
         for name, weight in model.named_parameters():
-            if ".experts." in name and weight.dim() == 3:
+            # Fused experts are no module of their own; Gemma 3 starts with a projection that lets no picture through.
+            if (".experts." in name and weight.dim() == 3) or (weight.dim() == 2 and not weight.any()):
                 weight.normal_(0.0, 1.5 / weight.shape[-1] ** 0.5)
