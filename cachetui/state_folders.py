@@ -57,6 +57,17 @@ def known() -> tuple[str, ...]:
     return tuple(_read())
 
 
+def note(folder: str, where: Where, *, fs: Fs = DISK) -> str:
+    """Remember a folder that a state was saved in, unless it is looked at anyway; why that failed, or empty."""
+    if os.path.realpath(folder) in {os.path.realpath(f.path) for f in folders(where)}:
+        return ""
+    try:
+        remember(folder, fs=fs)
+    except OSError as e:
+        return f"{folder} cannot be remembered ({e.strerror or e}): --cache-dir {folder} finds it"
+    return ""
+
+
 def remember(folder: str, *, fs: Fs = DISK) -> bool:
     """Note a folder of the user's own, and forget those that are gone; True where that changed something.
 

@@ -123,7 +123,7 @@ def _with_header(item: Item, full: str) -> Item:
 
 
 def _rows(info: StateInfo, who: Identity, full: str) -> tuple[tuple[str, str], ...]:
-    pictures = [f"{i.name} {i.width}x{i.height}" for i in who.images]
+    pictures = [f"{os.path.basename(i.name) or 'a picture'} {i.width}x{i.height}" for i in who.images]
     shown = ", ".join(pictures[:_SHOWN]) + (f" and {len(pictures) - _SHOWN} more" if len(pictures) > _SHOWN else "")
     lowered = f"{who.max_pixels:,} pixels" if who.max_pixels else "x".join(map(str, who.resize or ()))
     how = ", ".join(w for w in (who.quantization, who.dtype, who.attention) if w)

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cachetui.config import Where
@@ -145,21 +145,23 @@ def asks(before: StateInfo | None, part: Part, model: Wanted) -> str:
 def expected(
     folder: str, sizes: Sequence[tuple[int, int]], system: str, *, dtype: str = "auto", bits: int = 0
 ) -> Predicted:
-    """Tokens and bytes of a state of pictures of these (lowered) sizes, by config.json and the processor's file."""
+    """Tokens and bytes of a state of pictures of these (lowered) sizes, by config.json and the processor's file.
+
+    Never exact: the system prompt's tokens are counted by a rule of thumb.
+    """
     config = _json(folder, "config.json")
     processor: Mapping[str, Any] = {}
     for name in _PROCESSORS:
         processor = processor or _json(folder, name)
     if dtype == "auto":
         dtype = "bfloat16" if bits else _dtype(config)
-    base = text_tokens(system)
-    found = Predicted(base, 0, True)
+    found = Predicted(text_tokens(system), 0, False)
     for width, height in sizes or ((0, 0),):
         found = predict(
             config, width=width, height=height, pictures=int(bool(sizes)), system_tokens=found.tokens, dtype=dtype,
             processor=processor,
         )  # fmt: skip
-    return found
+    return replace(found, exact=False)
 
 
 def _dtype(config: Mapping[str, Any]) -> str:

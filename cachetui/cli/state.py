@@ -139,7 +139,7 @@ def _print(session: Session, items: Sequence[Item]) -> None:
         common.say(f"No saved states. Looked in:{folders}\nTry: cachetui state save --image FILE")
         return
     heads = [Column("STATE", flex=True), Column("MODEL", flex=True), Column("TOKENS", right=True)]
-    heads += [Column("SIZE", right=True), Column("PICTURES", flex=True), Column("AGE"), Column("STATE")]
+    heads += [Column("SIZE", right=True), Column("PICTURES", flex=True), Column("AGE"), Column("NOTE")]
     lines: list[list[str]] = []
     for item in items:
         rows = dict(item.extra)

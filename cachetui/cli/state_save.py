@@ -219,8 +219,7 @@ def _preview(session: Session, runnable: Runnable, rows: Sequence[Row], *, dry_r
             say(safe(f"  {row.name}: {row.reason}"))
             continue
         size = units.size(row.predicted.bytes, binary=session.binary)
-        about = "" if row.predicted.exact else "about "
-        say(safe(f"  {row.name}: about {row.predicted.tokens:,} tokens, {about}{size}, to {row.part.output}"))
+        say(safe(f"  {row.name}: about {row.predicted.tokens:,} tokens, {size}, to {row.part.output}"))
 
 
 def _places(session: Session, runnable: Runnable, rows: Sequence[Row]) -> list[str]:
@@ -302,21 +301,9 @@ def _save(worker: Any, row: Row, asked: Asked, bar: Bar, stop: threading.Event) 
         return
     row.path, row.tokens, row.size = (ended.result[key] for key in ("path", "tokens", "bytes"))
     row.seconds = time.monotonic() - begun
-    _remember(row.part.folder)
+    if trouble := str(ended.result.get("trouble") or ""):
+        bar.log(trouble)
     bar.log(f"{row.path}: {row.tokens:,} tokens, {units.size(row.size)}, {row.seconds:.1f} s")
-
-
-def _remember(folder: str) -> None:
-    """That states lie there, unless it is a folder that is looked at anyway."""
-    from cachetui.config import Where
-
-    known = {os.path.realpath(f.path) for f in state_folders.folders(Where.current())}
-    if os.path.realpath(folder) in known:
-        return
-    try:
-        state_folders.remember(folder)
-    except OSError as e:
-        common.say(safe(f"{folder} cannot be remembered ({e.strerror or e}): --cache-dir {folder} finds it"))
 
 
 def _end(session: Session, runnable: Runnable, rows: Sequence[Row], *, dry_run: bool, as_json: bool) -> int:
@@ -349,7 +336,7 @@ def _data(row: Row) -> dict[str, Any]:
         "images": [data.plain(i) for i in row.part.images],
         **data.path_fields(row.path or row.part.output),
         "saved": bool(row.path),
-        "predicted": {"tokens": p.tokens, "bytes": p.bytes, "exact": p.exact} if p is not None else None,
+        "predicted": {"tokens": p.tokens, "bytes": p.bytes} if p is not None else None,
         "tokens": row.tokens or None,
         "bytes": row.size or None,
         "seconds": round(row.seconds, 3) if row.path else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -87,8 +88,10 @@ class Transformers:
 
     def save_state(self, seen: Seen, system: str, output: str, cancelled: Cancelled) -> dict[str, Any]:
         """Read pictures and system prompt once and keep what the model made of them. Raises EngineError, OSError."""
+        from cachetui.config import Where
         from cachetui.engine import state as engine
         from cachetui.fs import DISK
+        from cachetui.state_folders import note
         from cachetui.workers.states import place
 
         assert self.loaded is not None
@@ -96,7 +99,8 @@ class Transformers:
             self.loaded, seen.pictures, system, max_pixels=seen.max_pixels, resize=seen.resize, cancelled=cancelled
         )
         path = place(output, made.info.identity, self.loaded.wanted.name)
-        return engine.save(DISK, made, path).to_json()
+        told = engine.save(DISK, made, path).to_json()
+        return {**told, "trouble": note(os.path.dirname(path), Where.current())}
 
 
 @dataclass
