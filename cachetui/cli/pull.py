@@ -16,6 +16,7 @@ from cachetui.text import safe
 
 if TYPE_CHECKING:
     from cachetui.config import Where
+    from cachetui.download.ollama import OllamaPlan
     from cachetui.download.planning import PullPlan, Request
     from cachetui.jobs.model import Ended
 
@@ -262,20 +263,11 @@ def _emit(plan: dict[str, Any], dry_run: bool, ended: Ended | None) -> None:
 
 
 def _ollama(where: Where, target: str, how: tuple[bool, bool, bool], binary: bool) -> int:
-    from cachetui.download import ollama
-    from cachetui.download.errors import USAGE, PullError
-
     dry_run, yes, as_json = how
-    try:
-        plan = ollama.prepare(where, target)
-    except PullError as e:
-        if e.code == USAGE:
-            raise click.UsageError(safe(f"{e}: {e.advice}")) from None
-        raise Failed(safe(str(e)) + (f"\n{safe(e.advice)}" if e.advice else "")) from None
+    plan = _ollama_plan(where, target)
     if not as_json:
-        already = "; it has it, so only what changed will come" if plan.here else ""
-        click.echo(safe(f"{plan.target}: the Ollama server {plan.version} at {plan.url} pulls it{already}."))
-        click.echo("How much comes is known once the server has asked its registry.")
+        for line in _ollama_lines(plan):
+            click.echo(line)
     if dry_run:
         if as_json:
             _emit(plan.to_json(), dry_run, None)
@@ -284,3 +276,55 @@ def _ollama(where: Where, target: str, how: tuple[bool, bool, bool], binary: boo
         common.say("Nothing was pulled.")
         return 1
     return _run(plan.job(), "", plan.to_json(), as_json, binary)
+
+
+def _ollama_plan(where: Where, target: str) -> OllamaPlan:
+    from cachetui.download import ollama
+    from cachetui.download.errors import USAGE, PullError
+
+    try:
+        return ollama.prepare(where, target)
+    except PullError as e:
+        if e.code == USAGE:
+            raise click.UsageError(safe(f"{e}: {e.advice}")) from None
+        raise Failed(safe(str(e)) + (f"\n{safe(e.advice)}" if e.advice else "")) from None
+
+
+def _ollama_lines(plan: OllamaPlan) -> list[str]:
+    already = "; it has it, so only what changed will come" if plan.here else ""
+    return [
+        safe(f"{plan.target}: the Ollama server {plan.version} at {plan.url} pulls it{already}."),
+        "How much comes is known once the server has asked its registry.",
+    ]
+
+
+def fetch(where: Where, target: str, *, yes: bool, as_json: bool, binary: bool) -> bool:
+    """Get what another verb needs; plan, question and outcome go to stderr. Whether it is there. Raises Failed."""
+    from cachetui.download.planning import Request
+
+    if target.startswith("ollama:"):
+        server = _ollama_plan(where, target)
+        return _agreed(_ollama_lines(server), f"Pull {server.name}?", server.job(), "", (yes, as_json, binary))
+    plan = _plan(where, Request(target))
+    question = f"Download {units.size(plan.fetch, binary=binary)}?"
+    if plan.refused or plan.is_done:
+        for line in plan_lines(plan, binary):
+            click.echo(line, err=True)
+        return plan.is_done and not plan.refused
+    return _agreed(plan_lines(plan, binary), question, plan.job(), plan.into, (yes, as_json, binary))
+
+
+def _agreed(lines: Sequence[str], question: str, job: dict[str, Any], into: str, how: tuple[bool, bool, bool]) -> bool:
+    from cachetui.cli import transfer
+    from cachetui.jobs import requests
+    from cachetui.jobs.model import JobState
+
+    yes, as_json, binary = how
+    for line in lines:
+        click.echo(line, err=True)
+    if not common.must_agree(question, yes=yes, as_json=as_json):
+        return False
+    ended = transfer.run(requests.pull(job, into), binary=binary)
+    if ended.state is JobState.FAILED:
+        common.say(f"Not done: {ended.reason}" + (f"\n{ended.advice}" if ended.advice else ""))
+    return ended.state is JobState.DONE

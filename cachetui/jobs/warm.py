@@ -16,6 +16,7 @@ from cachetui.memory import devices
 from cachetui.runnable import Runnable
 
 IDLE_SECONDS = 300.0
+_TOLD = ("device", "dtype", "quantization", "folder")
 Free = Callable[[str], int]
 """Device as in `Wanted` -> bytes that a model may take there now."""
 
@@ -89,18 +90,23 @@ class Pool:
     ) -> Ended:
         """One question to a model, which is loaded first where it is not. Never raises for what goes wrong.
 
-        `result` of a question to a model that had to be loaded has `loaded_now`: true.
+        A result has beside the answer: device, dtype, quantization and folder of the model, `loaded_now` (whether
+        it was loaded for this) and then `load_seconds`.
         """
         entry = self._take(runnable)
         if entry is None:
             return Ended(JobState.CANCELLED, None, "the program was closed", "")
-        cold = entry.session.loaded is None
         try:
+            cold, begun = entry.session.loaded is None, time.monotonic()
+            if cold and (ready := entry.session.load(on_progress, cancel)).state is not JobState.DONE:
+                return ready
+            loading = time.monotonic() - begun if cold else 0.0
             ended = entry.session.ask(request, on_event, cancel, on_progress=on_progress)
         finally:
             self._give_back(runnable.key, entry)
-        if ended.result is not None:
-            ended.result["loaded_now"] = cold
+        if ended.result is not None and (told := entry.session.loaded) is not None:
+            ended.result.update({key: told[key] for key in _TOLD if key in told})
+            ended.result.update(loaded_now=cold, load_seconds=loading)
         return ended
 
     def load(self, runnable: Runnable, on_progress: Tell | None = None, cancel: threading.Event | None = None) -> Ended:

@@ -21,6 +21,9 @@ PHASES = {
     "list": "listing",
     "download": "downloading",
     "pull": "pulling",
+    "prepare": "preparing",
+    "load": "loading",
+    "warm up": "warming up",
 }
 
 
