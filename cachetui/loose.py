@@ -61,7 +61,7 @@ def _entries(root: Root) -> set[str]:
 
 def _stub(root: Root, spot: Spot, identify: Identify) -> Stub:
     if spot.kind == "state":
-        return Stub(state_items.identify(spot.path), state_items.KIND, spot.path.rpartition("/")[2], spot.path)
+        return Stub(state_items.identify(spot.path), state_items.KIND, state_items.title(spot.path), spot.path)
     kind = "file" if spot.kind == "file" else "folder"
     return Stub(identify(root, spot.path), kind, spot.path or os.path.basename(root.path), spot.path)
 

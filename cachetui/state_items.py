@@ -18,10 +18,10 @@ from cachetui.store import Removal, Selection
 from cachetui.text import encode_target
 from cachetui.units import iso
 
-STORE, KIND = "state", "state"
+STORE, KIND, SUFFIX = "state", "state", ".safetensors"
 MODEL, COMMIT = "belongs to", "at commit"
 """Labels of rows (`Item.extra`): a TARGET, and the commit of it that the state was made with."""
-TOKENS, PICTURES, AGAIN = "tokens", "pictures", "made anew by"
+TOKENS, PICTURES, AGAIN = "tokens", "pictures", "made with"
 DEFAULT_SYSTEM = "You are a helpful AI assistant analyzing an image."
 """The system prompt of `state save` where none is given."""
 _SHOWN = 6
@@ -66,6 +66,11 @@ def identify(path: str) -> str:
     return f"{STORE}:{encode_target(path)}"
 
 
+def title(path: str) -> str:
+    """What it is called: its file's name, without the suffix that most have."""
+    return path.rpartition("/")[2].removesuffix(SUFFIX) or path
+
+
 def make(root: Root, path: str, st: os.stat_result) -> Item:
     """The item of a state's file in a root. Never raises."""
     return _with_header(_plain(root, path, st, (walk.blob(path, st),)), f"{root.path}/{path}").with_sizes()
@@ -94,7 +99,7 @@ def _plain(root: Root, path: str, st: os.stat_result, blobs: tuple[Blob, ...]) -
     if hasattr(os, "geteuid") and os.geteuid() not in (0, st.st_uid):
         states.append(FOREIGN_OWNER)
     return Item(
-        identify(path), STORE, root.path, KIND, path.rpartition("/")[2], path,
+        identify(path), STORE, root.path, KIND, title(path), path,
         blobs=blobs, file_count=1, last_used=st.st_atime, last_modified=st.st_mtime,
         states=tuple(states) or (OK,), uid=st.st_uid, gid=st.st_gid,
     )  # fmt: skip
@@ -102,7 +107,7 @@ def _plain(root: Root, path: str, st: os.stat_result, blobs: tuple[Blob, ...]) -
 
 def _with_header(item: Item, full: str) -> Item:
     """The item with what its header says of it, or why that cannot be read."""
-    if item.name.startswith(OURS):
+    if item.path.rpartition("/")[2].startswith(OURS):
         problem = Problem("partial", "saving it did not end", full, "delete it; the next save there removes it too")
         return replace(item, problems=(problem,)).with_states(PARTIAL)
     try:
@@ -130,7 +135,7 @@ def _rows(info: StateInfo, who: Identity, full: str) -> tuple[tuple[str, str], .
     prompt = who.system if len(who.system) <= _MAX_PROMPT else f"{who.system[:_MAX_PROMPT]}..."
     rows = (
         (MODEL, model_target(info)), (COMMIT, who.commit), (TOKENS, f"{info.tokens:,}"), (PICTURES, shown),
-        ("lowered to", lowered), ("system prompt", prompt), ("precision", how), ("made", iso(info.created)),
+        ("lowered to", lowered), ("system", prompt), ("precision", how), ("made", iso(info.created)),
         ("load it", shlex.join(["cachetui", "prompt", "TEXT", "--state", full])), (AGAIN, again(info, full)),
     )  # fmt: skip
     return tuple((label, value) for label, value in rows if value)

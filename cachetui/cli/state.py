@@ -211,7 +211,7 @@ def _show_file(session: Session, path: str, *, as_json: bool) -> None:
     pictures = ", ".join(f"{i.name} {i.width}x{i.height}" for i in who.images)
     rows = [("kind", "saved state, in a folder that is not looked at"), ("path", full)]
     rows += [("size", units.size(info.bytes, binary=session.binary)), (MODEL, who.repo or info.model)]
-    rows += [(COMMIT, who.commit), (TOKENS, f"{info.tokens:,}"), (PICTURES, pictures), ("system prompt", who.system)]
+    rows += [(COMMIT, who.commit), (TOKENS, f"{info.tokens:,}"), (PICTURES, pictures), ("system", who.system)]
     fields([(label, value) for label, value in rows if value])
 
 

@@ -44,7 +44,10 @@ class States(Store):
 
     def stubs(self, root: Root) -> Sequence[Stub]:
         """By the first bytes of each file."""
-        return [Stub(state_items.identify(f.path), state_items.KIND, f.name, f.path) for f in _Found(root).states()]
+        return [
+            Stub(state_items.identify(f.path), state_items.KIND, state_items.title(f.path), f.path)
+            for f in _Found(root).states()
+        ]
 
     def scan(self, root: Root, nested: frozenset[tuple[int, int]], report: Reporter) -> RootScan:
         """Every state; of a folder of our own also the blocks of the rest."""
@@ -78,7 +81,7 @@ class States(Store):
             found.sort_in([problem])
             return found
         digest = Digest(STATE_DATA, info.data_sha256, "its header")
-        found.files.append(ExpectedFile(path, item.name, info.bytes, (digest,)))
+        found.files.append(ExpectedFile(path, os.path.basename(path), info.bytes, (digest,)))
         return found
 
 
@@ -89,10 +92,6 @@ class _File:
     path: str
     st: os.stat_result
     lead: afar.Lead | None = None
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
 
     def item(self, root: Root) -> Item:
         if self.lead is not None:

@@ -204,9 +204,9 @@ def _by_store(shelf: Shelf, view: View, out: list[Row | Files]) -> None:
         if not is_open:
             continue
         for root, size in zip(roots, sizes, strict=True):
-            held = chosen[root.path]
+            held, rest = chosen[root.path], under.rest(root.path, chosen[root.path])
             if several:
-                if view.test is not None and not held:
+                if (view.test is not None and not held) or (held and not rest):
                     continue
                 root_key: Key = (ROOT, root.path)
                 root_open = view.is_open(root_key)
@@ -214,7 +214,7 @@ def _by_store(shelf: Shelf, view: View, out: list[Row | Files]) -> None:
                 out.append(Row(root_key, 1, root_open, root.path, size, note))
                 if not root_open:
                     continue
-            for _, one in _sorted(shelf, view, [(root.path, h) for h in under.rest(root.path, held)]):
+            for _, one in _sorted(shelf, view, [(root.path, h) for h in rest]):
                 states = _sorted(shelf, view, under.states.get((root.path, one.id), []))
                 _item(view, root.path, one, 2 if several else 1, out, states)
 
