@@ -6,13 +6,14 @@ import os
 import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from cachetui.engine.errors import STATE_DAMAGED, STATE_TOO_LARGE, EngineError
-from cachetui.engine.kept import INDEXED, PLAIN, STATES, kinds
+from cachetui.engine.kept import INDEXED, PLAIN, STATES, kinds, new_cache, tensors_of
 from cachetui.memory.cache import cache_of
 from cachetui.memory.config import text_config
 from cachetui.states import form
-from cachetui.states.reading import Opened, StateInfo, damage
+from cachetui.states.reading import Layer, Opened, StateInfo, damage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 IDS, MASK, DELTAS, EXTRA = "input_ids", "attention_mask", "rope_deltas", "extra."
 _MAX_CHECKED = 4096
 _MAX_TYPE = 1 << 24
+_MAX_EXTRA = 1024
+"""Numbers for each picture."""
 _checked: dict[tuple[int, int, int, int, int], str] = {}
 """Files whose data was found to be what was written, by stamp: their sha256. For as long as this process lives."""
 
@@ -47,7 +50,7 @@ def tensors(opened: Opened, loaded: Loaded, *, verify: bool) -> dict[str, Tensor
     if wrong:
         raise _damaged(opened.info, wrong)
     _must_have_room(opened)
-    found = _read(opened, verify)
+    found = content(opened, verify=verify)
     wrong = _wrong_values(loaded, opened.info, found)
     if wrong:
         raise _damaged(opened.info, wrong)
@@ -76,8 +79,8 @@ def _must_have_room(opened: Opened) -> None:
         )
 
 
-def _read(opened: Opened, verify: bool) -> dict[str, Tensor]:
-    """Every tensor, backed by one piece of memory."""
+def content(opened: Opened, *, verify: bool) -> dict[str, Tensor]:
+    """Every tensor, backed by one piece of memory. Raises EngineError state-damaged, by the data's sha256."""
     import hashlib
 
     import torch
@@ -117,20 +120,28 @@ def _wrong_table(loaded: Loaded, opened: Opened) -> str:
             return f"{name} is missing"
         if (table[name].dtype, table[name].shape) != row:
             return f"{name} is not one row of {info.tokens} numbers"
-    allowed = {IDS, MASK, DELTAS} | {name for name in table if name.startswith(EXTRA)}
+    window = getattr(loaded.model.config.get_text_config(decoder=True), "sliding_window", None)
+    allowed = {IDS, MASK, DELTAS} | {name for name, t in table.items() if _is_extra(t, info)}
     for n, layer in enumerate(info.layers):
         wanted = _wanted(table, n, layer.kind, layer.seen)
         missing = [name for name in wanted if name not in table]
         if missing:
             return f"{missing[0]} is missing"
-        why = _wrong_layer(loaded, table, n, info)
+        why = next((w for name in wanted if (w := _wrong_length(table[name], layer, window, info.tokens))), "")
         if why:
             return why
         allowed.update(wanted)
     strange = sorted(table.keys() - allowed)
     if strange:
         return f"{strange[0]} belongs to nothing"
-    return _wrong_size(loaded, table, info.tokens)
+    return "" if _as_the_config_says(loaded, table, info) else _unlike(loaded, table)
+
+
+def _is_extra(t: form.Tensor, info: StateInfo) -> bool:
+    """Beside the ids an architecture wants one number for every token, or a few for every picture."""
+    count = (t.end - t.start) // form.WIDTHS[t.dtype]
+    few = count <= _MAX_EXTRA * len(info.identity.images)
+    return t.name.startswith(EXTRA) and (t.shape == (1, info.tokens) or few)
 
 
 def _wanted(table: Mapping[str, form.Tensor], n: int, kind: str, seen: int) -> list[str]:
@@ -144,35 +155,63 @@ def _wanted(table: Mapping[str, form.Tensor], n: int, kind: str, seen: int) -> l
     return names + [name for name in may if name in table]
 
 
-def _wrong_layer(loaded: Loaded, table: Mapping[str, form.Tensor], n: int, info: StateInfo) -> str:
-    """Shapes of keys and values: (1, heads, tokens kept, size of a head)."""
-    layer = info.layers[n]
-    if f"layers.{n}.{PLAIN[0]}" not in table:
+def _part(name: str) -> str:
+    """keys, values ... of "layers.N.keys"; empty for what is no part of a layer."""
+    layers, _, rest = name.partition(".")
+    return rest.split(".")[1] if layers == "layers" and rest.count(".") else ""
+
+
+def _wrong_length(t: form.Tensor, layer: Layer, window: object, tokens: int) -> str:
+    """Keys and values: (1, heads, tokens kept, size of a head)."""
+    if _part(t.name) not in PLAIN:
         return ""
-    keys, values = (table[f"layers.{n}.{name}"] for name in PLAIN)
-    text = text_config(loaded.model.config.to_dict())
-    window = getattr(loaded.model.config.get_text_config(decoder=True), "sliding_window", None)
-    kept = info.tokens
+    kept = tokens
     if "Sliding" in layer.kind and isinstance(window, int):
         kept = min(kept, window - 1)
-    for t in (keys, values):
-        if len(t.shape) != 4 or t.shape[0] != 1 or t.shape[2] != kept or layer.seen != info.tokens:
-            return f"{t.name} has the shape {t.shape}, which is not that of {info.tokens} tokens"
-        latent = bool(text.number("kv_lora_rank"))
-        if not latent and text.sure and t.shape[1] * t.shape[3] != text.kv_heads * text.head_dim:
-            return f"{t.name} has the shape {t.shape}: this model has {text.kv_heads} heads of {text.head_dim}"
+    if len(t.shape) != 4 or t.shape[0] != 1 or t.shape[2] != kept or layer.seen != tokens:
+        return f"{t.name} has the shape {t.shape}, which is not that of {tokens} tokens"
     return ""
 
 
-def _wrong_size(loaded: Loaded, table: Mapping[str, form.Tensor], tokens: int) -> str:
-    """The cache as a whole against the formula, where that is exact."""
-    formula = cache_of(loaded.model.config.to_dict())
-    if formula is None or not formula.exact:
-        return ""
-    width = form.WIDTHS[next((t.dtype for t in table.values() if t.name.endswith(".keys")), "F32")]
+def _as_the_config_says(loaded: Loaded, table: Mapping[str, form.Tensor], info: StateInfo) -> bool:
+    """Whether every head and the cache as a whole have the size that the config tells, where it does tell it."""
+    config = loaded.model.config.to_dict()
+    formula, text = cache_of(config), text_config(config)
+    plain = [t for t in table.values() if _part(t.name) in PLAIN]
+    if formula is None or not formula.exact or text.number("kv_lora_rank") or not plain:
+        return False
+    if any((t.shape[1], t.shape[3]) != (text.kv_heads, text.head_dim) for t in plain):
+        return False
     held = sum(t.end - t.start for t in table.values() if t.name.startswith("layers."))
-    wanted = formula.bytes(tokens, width)
-    return "" if held == wanted else f"its cache has {held:,} bytes, {tokens} tokens have {wanted:,}"
+    return held == formula.bytes(info.tokens, form.WIDTHS[plain[0].dtype]) and len({t.dtype for t in plain}) == 1
+
+
+_likes: WeakKeyDictionary[Any, dict[str, tuple[str, tuple[int, ...]]]] = WeakKeyDictionary()
+"""What the cache of a model that read one token is like: (dtype, shape) by name."""
+
+
+def _unlike(loaded: Loaded, table: Mapping[str, form.Tensor]) -> str:
+    """How the cache differs from that of one token, read now; empty where it does not but in its length."""
+    import torch
+
+    like = _likes.get(loaded.model)
+    if like is None:
+        cache = new_cache(loaded.model.config)
+        with torch.no_grad():
+            loaded.model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=loaded.device), past_key_values=cache)
+        known = {dtype: name for name, dtype in dtypes().items()}
+        like = {name: (known[t.dtype], tuple(t.shape)) for name, t in tensors_of(cache)[0].items()}
+        _likes[loaded.model] = like
+    found = {name: t for name, t in table.items() if name.startswith("layers.")}
+    if like.keys() != found.keys():
+        return f"{min(like.keys() ^ found.keys())} is missing, or belongs to nothing"
+    for name, (dtype, shape) in like.items():
+        t = found[name]
+        free = 2 if _part(name) in PLAIN else 1 if _part(name) in INDEXED else None
+        mine, theirs = ([n for k, n in enumerate(s) if k != free] for s in (shape, t.shape))
+        if mine != theirs or t.dtype != dtype:
+            return f"{name} has the shape {t.shape} in {t.dtype}, which this model does not make"
+    return ""
 
 
 def _wrong_values(loaded: Loaded, info: StateInfo, found: Mapping[str, Tensor]) -> str:
