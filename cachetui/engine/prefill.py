@@ -34,6 +34,7 @@ def prefill(loaded: Loaded, encoded: Encoded) -> Prefilled:
     total, prefix = encoded.ids.shape[1], encoded.prefix
     # What has a value for every token is cut like the tokens; the shape of a picture is not.
     extra = {k: v[..., :prefix] if v.shape[-1] == total else v for k, v in encoded.extra.items()}
+    set_rope_deltas(loaded.model, None)  # a prompt without pictures would leave what the last one had
     with torch.no_grad():
         loaded.model(
             input_ids=encoded.ids[:, :prefix],
