@@ -29,6 +29,8 @@ class Family:
     note: str = ""
 
 
+_TORCHVISION = "its pictures need the package torchvision"
+"""Their image_processing_*.py has no PIL variant."""
 _VISUAL = ("model.visual",)
 _TOWER = ("model.vision_tower",)
 _MODEL = ("model.vision_model",)
@@ -56,18 +58,18 @@ _FAMILIES: Mapping[str, Family] = {
     "llava_onevision": Family("LLaVA-OneVision", _TOWER),
     "vipllava": Family("ViP-LLaVA", _TOWER),
     "paligemma": Family("PaliGemma", _TOWER),
-    "mistral3": Family("Mistral 3", _TOWER),
+    "mistral3": Family("Mistral 3", _TOWER, note=_TORCHVISION),
     "aya_vision": Family("Aya Vision", _TOWER),
-    "cohere2_vision": Family("Command A Vision", _TOWER),
-    "lfm2_vl": Family("LFM2-VL", _TOWER),
+    "cohere2_vision": Family("Command A Vision", _TOWER, note=_TORCHVISION),
+    "lfm2_vl": Family("LFM2-VL", _TOWER, note=_TORCHVISION),
     "got_ocr2": Family("GOT-OCR 2", _TOWER),
     "florence2": Family("Florence-2", _TOWER),
     # models/internvl/modeling_internvl.py; repos that end in -hf. The others have model_type internvl_chat, below.
     "internvl": Family("InternVL", _TOWER),
     # models/ovis2/modeling_ovis2.py (repos that end in -hf), models/molmo2, models/kimi_k25: Model.vision_tower
     "ovis2": Family("Ovis2", _TOWER),
-    "molmo2": Family("Molmo 2", _TOWER),
-    "kimi_k25": Family("Kimi K2.5", _TOWER),
+    "molmo2": Family("Molmo 2", _TOWER, note=_TORCHVISION),
+    "kimi_k25": Family("Kimi K2.5", _TOWER, note=_TORCHVISION),
     # models/gemma3/modeling_gemma3.py; gemma3n and gemma4 hear too: Model.audio_tower
     "gemma3": Family("Gemma 3", _TOWER),
     "gemma3n": Family("Gemma 3n", (*_TOWER, "model.audio_tower"), note="its eyes need the package timm"),
@@ -80,15 +82,13 @@ _FAMILIES: Mapping[str, Family] = {
     "deepseek_vl": Family("DeepSeek-VL", _MODEL),
     "janus": Family("Janus", _MODEL),
     # models/llama4/modeling_llama4.py: Llama4ForConditionalGeneration.vision_model, no `model.` before it
-    "llama4": Family("Llama 4", ("vision_model",)),
+    "llama4": Family("Llama 4", ("vision_model",), note=_TORCHVISION),
     # models/minicpmv4_6/modeling_minicpmv4_6.py, minicpmv4_7: Model.vision_tower
     "minicpmv4_6": Family("MiniCPM-V 4.6", _TOWER),
     "minicpmv4_7": Family("MiniCPM-V 4.7", _TOWER),
     # models/phi4_multimodal/modeling_phi4_multimodal.py: Phi4MultimodalFeatureEmbedding; its pictures are prepared by
     # a class that exists for torchvision only (image_processing_phi4_multimodal.py, TorchvisionBackend)
-    "phi4_multimodal": Family(
-        "Phi-4-multimodal", ("model.embed_tokens_extend",), note="its pictures need the package torchvision"
-    ),
+    "phi4_multimodal": Family("Phi-4-multimodal", ("model.embed_tokens_extend",), note=_TORCHVISION),
     # No row in modeling_auto.py for any of these.
     "phi4mm": _remote(
         "Phi-4-multimodal (original)",

@@ -33,10 +33,15 @@ class Parts:
 
 
 class NoVideo:
-    """Stands where a video processor would: SmolVLM reads these two even for pictures (processing_smolvlm.py)."""
+    """Stands where a video processor would, with what two families read of it though no video is there.
+
+    processing_smolvlm.py, apply_chat_template: the first two; processing_minicpmv4_6.py, __init__: the others.
+    """
 
     num_frames = 64
     fps = 1
+    slice_mode = False
+    downsample_mode = "16x"
     model_input_names: tuple[str, ...] = ()
 
 

@@ -194,6 +194,29 @@ def _gemma3_pictures() -> Any:
     return transformers.Gemma3ImageProcessorPil(size={"height": 56, "width": 56})
 
 
+_MINICPM_TOKENS = {
+    "image_token": "<|image_pad|>", "video_token": "<|video_pad|>", "image_start_token": "<image>",
+    "image_end_token": "</image>", "slice_start_token": "<slice>", "slice_end_token": "</slice>",
+    "image_id_start_token": "<image_id>", "image_id_end_token": "</image_id>",
+}  # fmt: skip
+
+
+def _minicpm(ids: Mapping[str, int]) -> Any:
+    linear = {k: v for k, v in _LINEAR.items() if k.startswith(("linear", "head", "layer"))}
+    text = _text(model_type="qwen3_5_text", rope_parameters=_mrope(1, 1, 2) | {"partial_rotary_factor": 0.5}, **linear)
+    return _made(
+        "minicpmv4_6", text_config=text, vision_config={**_EYES, "insert_layer_id": 0}, image_size=56,
+        insert_layer_id=0, image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        tie_word_embeddings=False,
+    )  # fmt: skip
+
+
+def _minicpm_pictures() -> Any:
+    import transformers
+
+    return transformers.MiniCPMV4_6ImageProcessorPil(scale_resolution=56, max_slice_nums=2)
+
+
 def _layers(first: str, count: int) -> list[str]:
     return [first] * (count - 1) + ["full_attention"]
 
@@ -255,6 +278,10 @@ KINDS: Mapping[str, Kind] = {
         _gemma3, "<start_of_image>", ("<start_of_image>", "<end_of_image>", "<image_soft_token>"),
         {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"},
         _gemma3_pictures, {"processor_class": "Gemma3Processor", "image_seq_length": 4},
+    ),
+    "minicpmv4_6": Kind(
+        _minicpm, "<|image_pad|>", tuple(_MINICPM_TOKENS.values()), _MINICPM_TOKENS, _minicpm_pictures,
+        {"processor_class": "MiniCPMV4_6Processor"},
     ),
     "llama": _plain("llama"),
     "qwen3": _plain("qwen3", head_dim=16),
