@@ -29,6 +29,10 @@ class Config:
     """Where `archive` puts things when --to is not given."""
     state_dir: str = ""
     """Where `state save` puts states when --output is not given; CACHETUI_STATES goes before it."""
+    quant_dir: str = ""
+    """Where quantized models are kept when --quant-dir is not given; it goes before QWEN_CACHE."""
+    quant_max_age: int = 0
+    """Days after which an entry that was not used goes to the trash by itself; 0: never."""
     binary_units: bool = False
     """Sizes in GiB instead of GB."""
     theme: str = ""
@@ -64,6 +68,11 @@ def load(path: Path | None = None) -> Config:
     state_dir = data.pop("state_dir", "")
     if not isinstance(state_dir, str):
         raise ConfigError(f'{file}: state_dir must be a folder in quotes, e.g. state_dir = "~/states"')
+    quant_dir, quant_max_age = data.pop("quant_dir", ""), data.pop("quant_max_age", 0)
+    if not isinstance(quant_dir, str) or type(quant_max_age) is not int or quant_max_age < 0:
+        raise ConfigError(
+            f"{file}: quant_dir must be a folder in quotes, quant_max_age a number of days, e.g. quant_max_age = 90"
+        )
     card, context = data.pop("card", ""), data.pop("context", "")
     if not isinstance(card, str) or not (isinstance(context, str) and (not context or context.isdecimal())):
         raise ConfigError(f'{file}: card and context must be in quotes, e.g. card = "RTX 2080", context = "8192"')
@@ -79,6 +88,8 @@ def load(path: Path | None = None) -> Config:
         lists["archives"],
         archive_dir,
         state_dir,
+        quant_dir,
+        quant_max_age,
         binary,
         theme,
         card,
