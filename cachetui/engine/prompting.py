@@ -15,7 +15,7 @@ from cachetui.engine.chat import Encoded
 from cachetui.engine.errors import NO_MEMORY, TOO_LONG, Cancelled, EngineError
 from cachetui.engine.kept import unsupported
 from cachetui.engine.prefill import Prefilled, prefill, set_rope_deltas
-from cachetui.engine.streaming import Stop, Stream, interruptible
+from cachetui.engine.streaming import Stream, interruptible
 
 if TYPE_CHECKING:
     from cachetui.engine.images import Picture
@@ -104,10 +104,9 @@ def ask(
             "`cachetui verify --load` tells whether it works at all",
         )
     with guarded(loaded, question), _seeded(loaded, question), interruptible(loaded.model, cancelled) as let_go:
-        run = _Run(Stream(loaded.tokenizer, on_token, let_go))
+        run = _Run(Stream(loaded.tokenizer, on_token, first=let_go, cancelled=cancelled))
         try:
-            _run(loaded, question, run, cancelled, state, two_chunks)
-            run.cancelled = bool(cancelled is not None and cancelled())
+            _run(loaded, question, run, state, two_chunks)
         except Cancelled:
             run.stream.end()
             run.cancelled = True
@@ -118,7 +117,6 @@ def _run(
     loaded: Loaded,
     question: Question,
     run: _Run,
-    cancelled: Callable[[], bool] | None,
     state: State | None,
     two_chunks: bool,
 ) -> None:
@@ -141,14 +139,10 @@ def _run(
     else:
         set_rope_deltas(loaded.model, prefilled.rope_deltas)
         inputs["past_key_values"] = prefilled.cache
-    _generate(loaded, question, run, inputs, cancelled)
+    _generate(loaded, question, run, inputs)
 
 
-def _generate(
-    loaded: Loaded, question: Question, run: _Run, inputs: dict[str, Any], cancelled: Callable[[], bool] | None
-) -> None:
-    from transformers import StoppingCriteriaList
-
+def _generate(loaded: Loaded, question: Question, run: _Run, inputs: dict[str, Any]) -> None:
     config = deepcopy(loaded.model.generation_config)
     sampled = {"do_sample": True, "temperature": question.temperature}
     ends = stop_tokens(loaded)
@@ -160,10 +154,7 @@ def _generate(
         eos_token_id=ends or None,
         pad_token_id=_padding(loaded, ends),
     )
-    criteria = [] if cancelled is None else [Stop(cancelled)]
-    loaded.model.generate(
-        **inputs, generation_config=config, streamer=run.stream, stopping_criteria=StoppingCriteriaList(criteria)
-    )
+    loaded.model.generate(**inputs, generation_config=config, streamer=run.stream)
 
 
 def stop_tokens(loaded: Loaded) -> list[int]:

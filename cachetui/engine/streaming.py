@@ -21,7 +21,15 @@ class Stream:
     means depends on them (spaces, bytes of a character): the sliding window of vLLM's detokenizer.
     """
 
-    def __init__(self, tokenizer: Any, on_token: Callable[[str], None] | None, first: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        on_token: Callable[[str], None] | None = None,
+        *,
+        first: Callable[[], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        """`first` is called at the first token, `cancelled` after every one."""
         self.tokens: list[int] = []
         self.text = ""
         self.begun = 0.0
@@ -30,20 +38,24 @@ class Stream:
         self._tokenizer = tokenizer
         self._on_token = on_token
         self._first = first
+        self._cancelled = cancelled
         self._prompt = True
         self._from = self._read = 0
 
     def put(self, value: Any) -> None:
-        """Take ids: the prompt's at first, then one at a time."""
+        """Take ids: the prompt's at first, then one at a time. Raises Cancelled, which ends `generate` at once."""
         if self._prompt:
             self._prompt = False
             return
         self.last = time.perf_counter()
         if not self.tokens:
             self.begun = self.last
-            self._first()
+            if self._first is not None:
+                self._first()
         self.tokens += value.flatten().tolist()
         self._show(flush=len(self.tokens) - self._read > _HELD)
+        if self._cancelled is not None and self._cancelled():
+            raise Cancelled
 
     def end(self) -> None:
         """No more will come."""
@@ -64,19 +76,6 @@ class Stream:
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-class Stop:
-    """A stopping criterion of transformers: asked after every token."""
-
-    def __init__(self, cancelled: Callable[[], bool]) -> None:
-        self._cancelled = cancelled
-
-    def __call__(self, ids: Any, scores: Any, **_: Any) -> Any:
-        """bool (batch,): True where no more is wanted."""
-        import torch
-
-        return torch.full((ids.shape[0],), self._cancelled(), device=ids.device, dtype=torch.bool)
 
 
 @contextmanager
