@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -32,18 +33,21 @@ _NOT_MODELS = {"dataset": "a dataset", "space": "a space", "kernel": "a kernel"}
 _INDEX = "model.safetensors.index.json"
 _OTHER_PROGRAMS = ("diffusers", "timm")
 _RUNTIME = 150_000_000
+_WRITERS = re.compile(r"CausalLM|ConditionalGeneration|LMHead|ImageTextToText|Seq2Seq|Vision2Seq|ForMultimodalLM")
 
 
 class NotRunnable(Exception):
     """It cannot be prompted: `str(error)` says why. Both texts may hold outside strings."""
 
-    def __init__(self, reason: str, advice: str = "", code: str = "not-a-model") -> None:
+    def __init__(self, reason: str, advice: str = "", code: str = "not-a-model", choices: tuple[str, ...] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.advice = advice
         """What to do, with the command to type."""
         self.code = code
         """not-a-model, offline, incomplete, choose-file, remote-code, no-safetensors, adapter, other-program."""
+        self.choices = choices
+        """With `choose-file`: the files that could be named, the smallest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,8 @@ class Runnable:
     """ollama: of the server."""
     images: bool = False
     """Whether it reads pictures, as far as its files tell."""
+    writes: bool = True
+    """Whether it writes text, as far as its config tells: encoders do not."""
     sizes: tuple[tuple[str, int], ...] = ()
     """(mode as in memory.model, bytes that it will take, estimated)."""
     about: str = ""
@@ -146,6 +152,7 @@ def runnable_of(selection: Selection, options: Options | None = None, where: Whe
                 f"it holds {len(files)} GGUF files",
                 "name one of them: " + "  ".join(f"{item.id}:{name}" for name in files),
                 "choose-file",
+                tuple(sorted(files, key=lambda name: _size(os.path.join(here.folder, name)))),
             )
         return _gguf(here, files[0], options)
     return _folder(here, options)
@@ -295,7 +302,17 @@ def _made(here: _Here, engine: str, options: Options) -> Runnable:
     )
     sees = engine == TRANSFORMERS and ("vision_config" in here.config or families.of(here.config) is not None)
     label = ", ".join(w for w in (item.traits.family, item.traits.quantization, wanted.quantization) if w)
-    return Runnable(here.target, engine, wanted, images=sees, sizes=_sizes(item, commit), about=label)
+    return Runnable(
+        here.target, engine, wanted, images=sees, writes=_writes(here.config), sizes=_sizes(item, commit), about=label
+    )
+
+
+def _writes(config: Mapping[str, Any]) -> bool:
+    """By the names of its classes; what names none, or says it comes with code of its own, is given the benefit."""
+    named = config.get("architectures")
+    if not isinstance(named, list) or not named or families.brings_code(config):
+        return True
+    return any(isinstance(a, str) and _WRITERS.search(a) for a in named)
 
 
 def _sizes(item: Item, commit: str) -> tuple[tuple[str, int], ...]:

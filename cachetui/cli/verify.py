@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--store", metavar="STORE", help="Only items of this store, e.g. hf or ollama.")
 @common.root_option
 @click.option("--full", is_flag=True, help="Read everything from the drive, also what did not change since last time.")
+@click.option("--load", is_flag=True, help="Instead: load each model in an offline process, and say from which folder.")
 @click.option("--online", is_flag=True, help="Ask the Hub for the hashes that nothing here knows.")
 @click.option(
     "--repair", is_flag=True, help="Put the same content from elsewhere on this machine in place of what is damaged."
@@ -52,6 +53,7 @@ def verify(
     store: str | None,
     root: str | None,
     full: bool,
+    load: bool,
     online: bool,
     repair: bool,
     quarantine: bool,
@@ -75,7 +77,10 @@ def verify(
       cachetui verify hf:Qwen/Qwen3-VL-2B-Instruct --full
       cachetui verify --store ollama --json
       cachetui verify --repair --dry-run
+      cachetui verify --load qwen3
     """
+    if load and (full or online or repair or quarantine):
+        raise click.UsageError("--load compares no hashes: leave --full, --online, --repair and --quarantine out")
     if repair and quarantine:
         raise click.UsageError("--repair or --quarantine, not both")
     if (dry_run or yes) and not (repair or quarantine):
@@ -83,7 +88,10 @@ def verify(
     if (repair or quarantine) and not (dry_run or yes) and (as_json or not sys.stdin.isatty()):
         common.must_agree("", yes=False, as_json=as_json)  # better said now than after hours of reading
     session = common.begin(common.to_where(cache_dir, search), dry_run=dry_run, binary=binary)
-    items = _items(session, targets, filters, store, common.real_root(session, root))
+    only = common.real_root(session, root)
+    if load:
+        return _load(session, targets, filters, store, only, as_json=as_json)
+    items = _items(session, targets, filters, store, only)
     if online:
         report = _run_online(session, items, full=full, nice=nice)
     else:
@@ -103,6 +111,27 @@ def verify(
     if report.cancelled:
         return transfer.INTERRUPTED
     return 1 if any(v.outcome == DAMAGED for v in report.verdicts) else 0
+
+
+def _load(
+    session: Session,
+    targets: Sequence[str],
+    filters: Sequence[str],
+    store: str | None,
+    root: str | None,
+    *,
+    as_json: bool,
+) -> int:
+    from cachetui.cli import verify_load
+    from cachetui.store import Selection
+
+    if targets:
+        found = [common.find(session, t, root) for t in targets]
+        passing = {i.key for i in common.filtered(session, filters, [s.item for s in found])}
+        found = [s for s in found if s.item.key in passing and store in (None, s.item.store)]
+    else:
+        found = [Selection(i) for i in _items(session, (), filters, store, root)]
+    return verify_load.run(session, found, named=bool(targets), as_json=as_json)
 
 
 def _items(

@@ -121,7 +121,8 @@ class Other:
         }
         folder = runnable.file or runnable.url or runnable.wanted.folder
         seconds = getattr(self.loaded, "load_seconds", 0.0)
-        return {**told, "model_class": runnable.engine, "folder": folder, "weights": 0, "load_seconds": seconds}
+        more = {"model_class": getattr(self.loaded, "model_class", ""), "weights": getattr(self.loaded, "memory", 0)}
+        return {**told, **more, "folder": folder, "load_seconds": seconds}
 
     def ask(self, question: Question, on_token: Token, cancelled: Cancelled, state: str) -> Answer:
         """Without states."""
