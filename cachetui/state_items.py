@@ -25,8 +25,6 @@ TOKENS, PICTURES, AGAIN = "tokens", "pictures", "made with"
 DEFAULT_SYSTEM = "You are a helpful AI assistant analyzing an image."
 """The system prompt of `state save` where none is given."""
 _SHOWN = 6
-_LATEST = 1e11
-"""POSIX seconds up to which a time may be one."""
 _MAX_PROMPT = 300
 """Characters of a system prompt that are shown."""
 
@@ -117,7 +115,7 @@ def _with_header(item: Item, full: str) -> Item:
         item = replace(item, problems=(problem,))
         return item.with_states(DAMAGED) if e.code == DAMAGED_CODE else item
     who = info.identity
-    if not 0 < info.created < _LATEST:
+    if info.created <= 0:
         info = replace(info, created=item.last_modified or 0.0)
     return replace(
         item,
