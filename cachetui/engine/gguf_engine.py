@@ -26,6 +26,8 @@ from cachetui.gguf import gguf_header
 
 CONTEXT = 4096
 """Tokens there is room for at first, as Ollama does; a longer question makes it grow, up to what the model holds."""
+STEP = 256
+"""llama.cpp rounds the room up to a multiple of this."""
 BATCH = 512
 """Tokens of a prompt between two looks at whether the person stopped it."""
 _HEADER = 64 << 20
@@ -83,8 +85,7 @@ def load(
         )
     trained = header.values.get(f"{header.architecture}.context_length", 0)
     trained = trained if isinstance(trained, int) else 0
-    if not context:
-        context = min(CONTEXT, trained or CONTEXT)
+    context = _rounded(context or min(CONTEXT, trained or CONTEXT))
     if cancelled is not None and cancelled():
         raise Cancelled
     server = _serve(path, name, mmproj, device, context)
@@ -102,6 +103,10 @@ def load(
         memory=os.path.getsize(path) + (os.path.getsize(mmproj) if mmproj else 0),
         server=server,
     )
+
+
+def _rounded(tokens: int) -> int:
+    return -(-tokens // STEP) * STEP
 
 
 def _serve(path: str, name: str, mmproj: str, device: str, context: int) -> Any:
@@ -217,7 +222,7 @@ def ask(
 def _grow(loaded: GgufLoaded, tokens: int) -> None:
     """Load it again with more room."""
     loaded.server = None  # before there are two in memory
-    context = min(-(-tokens // 1024) * 1024, loaded.trained)
+    context = _rounded(tokens)
     loaded.server = _serve(loaded.path, loaded.name, loaded.mmproj, loaded.device, context)
     loaded.context = context
 
