@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from cachetui.states.errors import StateError
 from cachetui.states.identity import MODEL_FIELDS, Difference, Identity, Image, mismatch
-from cachetui.states.predicting import Predicted, predict
+from cachetui.states.pictures import picture_tokens, processor_files
+from cachetui.states.predicting import Predicted, predict, text_tokens
 from cachetui.states.reading import StateInfo, check, is_start, read, start_length
 from cachetui.states.writing import write
 
@@ -22,8 +23,11 @@ __all__ = [
     "check",
     "is_start",
     "mismatch",
+    "picture_tokens",
     "predict",
+    "processor_files",
     "read",
     "start_length",
+    "text_tokens",
     "write",
 ]
