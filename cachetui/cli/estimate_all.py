@@ -52,8 +52,8 @@ def _table(device: Device, runs: Sequence[Run], use: str, binary: bool) -> None:
     from cachetui.text import safe
 
     of = f", good for {use}" if use else ""
-    room = units.size(device.usable, binary=binary)
-    _out(style(safe(f"What runs on {device.name}{of}: {room} {device.note}"), bold=True))
+    room = units.size(device.usable, binary=binary) + (f" {device.note}" if device.kind != "card" else "")
+    _out(style(safe(f"What runs on {device.name}{of}: {room}"), bold=True))
     rows = []
     for r in runs:
         e = r.estimate

@@ -11,11 +11,24 @@ import os
 import random
 import struct
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cachetui.demo import drives
-from cachetui.demo.builders import Content, Filler, Hub, HubRepo, OllamaStore, gguf_bytes, local_dir, set_age, write
+from cachetui.demo.builders import (
+    Content,
+    Filler,
+    Hub,
+    HubRepo,
+    OllamaStore,
+    gguf_bytes,
+    local_dir,
+    safetensors_bytes,
+    set_age,
+    write,
+)
+from cachetui.memory import catalogue
 
 DEMO_GB = 10**6
 """Bytes that stand for one GB in the demo."""
@@ -39,9 +52,29 @@ class _Maker:
         width = {"BF16": 2, "F32": 4, "I32": 4, "U8": 1}[dtype]
         count = max(int(gigabytes * self.gb) - 256, width) // width
         row = {"dtype": dtype, "shape": [count], "data_offsets": [0, count * width]}
-        text = json.dumps({"__metadata__": {"format": "pt"}, "model.weight": row}).encode()
+        name = "model.qweight" if dtype == "I32" else "model.weight"
+        text = json.dumps({"__metadata__": {"format": "pt"}, name: row}).encode()
         text += b" " * (248 - len(text))
         return self.raw((256 + count * width) / self.gb, seed, struct.pack("<Q", len(text)) + text)
+
+    def model(self, config: Mapping[str, object], seed: str, parts: Sequence[float]) -> list[Content]:
+        """Its files of weights. At full size their headers are the real ones, whatever `parts` (GB of each) says."""
+        if self.gb < DEMO_GB * 1000:
+            return [self.weights(size, f"{seed}-{n}") for n, size in enumerate(parts)]
+        from cachetui.memory.shapes import tensors_of
+
+        found: list[Content] = []
+        tensors = tensors_of(config)
+        each = -(-len(tensors) // len(parts))
+        for n in range(len(parts)):
+            mine = tensors[n * each : (n + 1) * each]
+            head = safetensors_bytes({t.name: (t.dtype, t.shape) for t in mine}, data=False)
+            found.append(Filler(len(head) + sum(t.size for t in mine), f"{seed}-{n}", head))
+        return found
+
+    def config(self, config: Mapping[str, object]) -> dict[str, Content]:
+        """A real config.json, beside real headers; the others stay as small as they are."""
+        return {"config.json": json.dumps(config).encode()} if self.gb >= DEMO_GB * 1000 else {}
 
     def gguf(self, gigabytes: float, seed: str, arch: str, file_type: int, label: str) -> Content:
         """A GGUF file of that size; `file_type` as in llama.cpp's llama_ftype."""
@@ -53,6 +86,13 @@ class _Maker:
             f"{arch}.context_length": 32768,
         }
         return self.raw(gigabytes, seed, gguf_bytes(values))
+
+
+_LLAMA: dict[str, object] = {
+    "model_type": "llama", "dtype": "bfloat16", "vocab_size": 128256, "hidden_size": 3072, "num_hidden_layers": 28,
+    "num_attention_heads": 24, "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 8192,
+    "max_position_embeddings": 131072, "tie_word_embeddings": True,
+}  # fmt: skip
 
 
 def _config(model_type: str, **more: object) -> bytes:
@@ -75,18 +115,20 @@ def _small(family: str, seed: str, **more: object) -> dict[str, Content]:
 
 def _hub_models(hub: Hub, m: _Maker, now: float) -> None:
     qwen = hub.repo("Qwen/Qwen3-VL-8B-Instruct")
-    shards = [m.weights(s, f"qwen-{n}") for n, s in enumerate((4.9, 4.98, 4.92))]
+    config = catalogue.named("Qwen/Qwen3-VL-8B-Instruct")[0].config
     names = [f"model-{n + 1:05}-of-00004.safetensors" for n in range(4)]
-    files = _small("qwen3_vl", "Qwen3-VL-8B") | dict(zip(names, shards, strict=False))
-    qwen.revision(files | {names[3]: m.weights(2.7, "qwen-old")}, refs=())
-    qwen.revision(files | {names[3]: m.weights(2.7, "qwen-new")}, refs=("main",))
+    small = _small("qwen3_vl", "Qwen3-VL-8B") | m.config(config)
+    parts = (4.9, 4.98, 4.92, 2.7)
+    shards = m.model(config, "qwen", parts)
+    older = [*shards[:3], m.model(config, "qwen-old", parts)[3]]
+    qwen.revision(small | dict(zip(names, older, strict=True)), refs=())
+    qwen.revision(small | dict(zip(names, shards, strict=True)), refs=("main",))
     set_age(qwen.path, 3, now)
 
     llama = hub.repo("meta-llama/Llama-3.2-3B-Instruct")
-    both = {
-        f"model-{n}-of-00002.safetensors": m.weights(s, f"llama-{n}") for n, s in (("00001", 4.97), ("00002", 1.46))
-    }
-    llama.revision(_small("llama", "Llama-3.2-3B") | both)
+    shards = m.model(_LLAMA, "llama", (4.97, 1.46))
+    both = {f"model-0000{n}-of-00002.safetensors": shard for n, shard in enumerate(shards, 1)}
+    llama.revision(_small("llama", "Llama-3.2-3B") | m.config(_LLAMA) | both)
     set_age(llama.path, 0.2, now)
 
     phi = hub.repo("microsoft/phi-2")
@@ -107,7 +149,8 @@ def _hub_models(hub: Hub, m: _Maker, now: float) -> None:
     gptq = hub.repo("TheBloke/Mistral-7B-Instruct-v0.2-GPTQ")
     quantization = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": True}
     weights = {"model.safetensors": m.weights(4.16, "mistral-gptq", "I32")}
-    gptq.revision(_small("mistral", "Mistral-7B", quantization_config=quantization) | weights)
+    mistral = {**catalogue.named("mistral")[0].config, "quantization_config": quantization}
+    gptq.revision(_small("mistral", "Mistral-7B", quantization_config=quantization) | m.config(mistral) | weights)
     set_age(gptq.path, 410, now)
 
     mlx = hub.repo("mlx-community/Qwen3-0.6B-4bit")
@@ -132,12 +175,14 @@ def minilm(m: _Maker) -> dict[str, Content]:
 
 
 def _hub_rest(hub: Hub, m: _Maker, now: float) -> None:
-    base = m.weights(2.2, "tinyllama")
+    config = catalogue.named("tinyllama")[0].config
+    [base] = m.model(config, "tinyllama", (2.2,))
     tiny = hub.repo("TinyLlama/TinyLlama-1.1B-Chat-v1.0")
-    tiny.revision(_small("llama", "TinyLlama") | {"model.safetensors": base}, shared=("model.safetensors",))
+    files = _small("llama", "TinyLlama") | m.config(config) | {"model.safetensors": base}
+    tiny.revision(files, shared=("model.safetensors",))
     set_age(tiny.path, 40, now)
     mirror = hub.repo("acme/support-bot-base")
-    mirror.revision(_small("llama", "TinyLlama") | {"model.safetensors": base}, shared=("model.safetensors",))
+    mirror.revision(files, shared=("model.safetensors",))
     set_age(mirror.path, 160, now)
     set_age(hub.path / "blobs", 40, now)
 
@@ -197,7 +242,9 @@ def _ollama(path: Path, m: _Maker, now: float) -> None:
 def _projects(home: Path, m: _Maker, now: float) -> None:
     lens = home / "projects" / "latent-lens"
     Hub(lens / "model_cache").repo("sentence-transformers/all-MiniLM-L6-v2").revision(minilm(m))
-    tiny = _small("llama", "TinyLlama") | {"model.safetensors": m.weights(2.2, "tinyllama")}
+    config = catalogue.named("tinyllama")[0].config
+    [weights] = m.model(config, "tinyllama", (2.2,))
+    tiny = _small("llama", "TinyLlama") | m.config(config) | {"model.safetensors": weights}
     Hub(lens / "model_cache").repo("TinyLlama/TinyLlama-1.1B-Chat-v1.0").revision(tiny)
     steer = home / "projects" / "steerability"
     Hub(steer / "model_cache").repo("sentence-transformers/all-MiniLM-L6-v2").revision(minilm(m))

@@ -21,7 +21,7 @@ from cachetui.gguf import MAX_HEADER, gguf_header
 from cachetui.memory import headers
 from cachetui.memory.config import from_gguf
 from cachetui.memory.model import Tensor
-from cachetui.memory.sources import MAX_CONFIG, Facts, NotAModel, loads, main_weights
+from cachetui.memory.sources import MAX_CONFIG, Facts, NotAModel, labelled, loads, main_weights
 
 _FIRST = 1 << 16
 _MAX_FILES = 200
@@ -119,7 +119,8 @@ def _from_gguf(base: Facts, names: Sequence[str], by_name: dict[str, Entry], get
     assert header is not None
     return replace(
         base, config=from_gguf(header.values), weights=sum(by_name[n].size for n in names), is_gguf=True,
-        quantization=header.quantization, notes=(("counted: " + ", ".join(names),) if len(names) > 1 else ()),
+        quantization=header.quantization, stated=labelled(header.parameters),
+        notes=(("counted: " + ", ".join(names),) if len(names) > 1 else ()),
     )  # fmt: skip
 
 

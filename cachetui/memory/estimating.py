@@ -67,7 +67,7 @@ def estimate(facts: Facts, ask: Ask | None = None) -> Estimate:
         facts.name,
         _family(facts, text),
         facts.quantization,
-        elements,
+        elements or facts.stated,
         () if facts.is_gguf else by_dtype(kept),
         Line("download", facts.download, facts.disk >= 0, here),
         Line("on disk", max(facts.disk, 0), facts.disk >= 0, "all revisions" if facts.disk >= 0 else "not on disk"),

@@ -21,6 +21,7 @@ _FIRST = 1 << 16
 _MAX_SHAPE = 16
 _MAX_NUMBER = 1 << 62
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NOATIME = getattr(os, "O_NOATIME", 0)
 
 BITS: Mapping[str, int] = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
@@ -33,7 +34,12 @@ class BadHeader(ValueError):
 
 
 def _open(path: str) -> tuple[int, int]:
-    fd = os.open(path, _FLAGS)
+    try:
+        fd = os.open(path, _FLAGS | _NOATIME)  # that it was looked at here is no use of it
+    except PermissionError:
+        if not _NOATIME:
+            raise
+        fd = os.open(path, _FLAGS)  # O_NOATIME is for the owner only
     st = os.fstat(fd)
     if not stat.S_ISREG(st.st_mode):
         os.close(fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -46,6 +47,8 @@ class Facts:
     quantization: str = ""
     source: str = ""
     notes: tuple[str, ...] = field(default=())
+    stated: int = 0
+    """Parameters, roughly, as a label says (`1.5B`): where no tensors were read."""
 
 
 def facts_of(item: Item, revision: str = "", *, thorough: bool = True) -> Facts:
@@ -225,4 +228,11 @@ def _from_gguf(base: Facts, named: Mapping[str, str], item: Item, thorough: bool
         is_gguf=True,
         quantization=label or item.traits.quantization,
         notes=tuple(notes),
+        stated=labelled(str(values.get("general.size_label") or item.traits.parameters)),
     )
+
+
+def labelled(text: str) -> int:
+    """What a label of a model's size stands for: `1.5B`, `270M`; 0 where it says nothing."""
+    match = re.fullmatch(r"(\d{1,4}(?:\.\d{1,3})?)\s*([BMK])", text.strip(), re.IGNORECASE)
+    return int(float(match[1]) * {"b": 10**9, "m": 10**6, "k": 10**3}[match[2].lower()]) if match else 0

@@ -147,6 +147,18 @@ class Jobs(Command):
     help = "See what runs, waits and has ended; stop, pause, start again; why something failed, and what to do."
 
 
+class WhatRuns(Command):
+    id, keys, section, does = "what-runs", ("f",), LOOKING, "fits:what_runs"
+    title, footer = "What can I run? Every model against a card…", "what fits"
+    help = "Every model on disk and in the catalogue against a card: what fits, what for, and what works instead."
+
+
+class Card(Command):
+    id, keys, section, does = "card", ("m",), LOOKING, "fits:choose"
+    title = "Memory: compare with another card or context…"
+    help = "Choose what memory is compared with: this machine, a card, so many GB; and the tokens of context."
+
+
 class Help(Command):
     id, keys, section, does = "help", ("question_mark", "f1"), PROGRAM, "program:open_help"
     title, footer = "Help: all keys", "help"

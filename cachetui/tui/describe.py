@@ -51,10 +51,12 @@ def item_page(
     users: Sequence[User] = (),
     verdict: tuple[float, Mapping[str, Any]] | None = None,
     newer: str = "",
+    needs: Sequence[Content] = (),
 ) -> list[Content]:
     """Everything about one item.
 
-    `users` have it open, `verdict` is what was verified, and when (POSIX seconds), `newer` the commit upstream.
+    `users` have it open, `verdict` is what was verified, and when (POSIX seconds), `newer` the commit upstream,
+    `needs` the lines on the memory it needs.
     """
     out = _identity(item, page)
     out += _sizes(item, facts, page)
@@ -62,6 +64,7 @@ def item_page(
     out += _away(item, page)
     out += _newer(newer, page)
     out += _use(item, users, page)
+    out += needs
     out += _verified(verdict, page)
     if facts is not None:
         out += _composition(item, facts, page)

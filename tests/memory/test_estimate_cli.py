@@ -67,7 +67,7 @@ def test_what_lies_on_disk_is_read_there(hub: Hub) -> None:
 def test_what_can_i_run(hub: Hub) -> None:
     out = run("--all", "--gpu", "RTX 2080")
     lines = out.splitlines()
-    assert lines[0] == "What runs on RTX 2080: 8.6 GB named"
+    assert lines[0] == "What runs on RTX 2080: 8.6 GB"
     assert lines[2].startswith("hf:org/llama")  # smallest first
     assert any("Mistral-7B" in line and "does not fit" not in line.split("catalogue")[0] for line in lines)
     assert "a hosted API, such as" in out and "GGUF Q4_K_M" in out and "on the CPU" in out

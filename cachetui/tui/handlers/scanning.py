@@ -62,6 +62,9 @@ def _complete(main: MainScreen) -> None:
     marks.prune(main)
     for problem in main.shelf.problems:
         main.tell(f"{problem.message}\n{problem.hint}".strip(), severity="warning")
+    if main.card_refused:
+        main.tell(main.card_refused, severity="warning")
+        main.card_refused = ""
     if not main.looked_back:
         from cachetui.tui.handlers import jobs
 

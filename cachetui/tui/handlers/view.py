@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from cachetui import units
 from cachetui.model import PINNED, Item
 from cachetui.tui import background, describe, facts
 from cachetui.tui.facts import Facts
+from cachetui.tui.fits import is_model
 from cachetui.tui.rows import FILE, GROUP, GROUPINGS, ITEM, REVISION, ROOT, SORTS, Key, Row, heading
 from cachetui.tui.text import Part, words
 
@@ -152,9 +154,21 @@ def show_details(main: MainScreen, *, keep_place: bool = False) -> None:
         elif row.kind == ITEM:
             verdict = main.verdicts.get(item.key)
             known, users, newer = _facts(main, item), watching.known(main, item), main.shelf.newer(item)
-            show(item.name, lambda page: describe.item_page(item, known, page, users, verdict, newer))
+            needs = _needs(main, item)
+            show(item.name, lambda page: describe.item_page(item, known, page, users, verdict, newer, needs(page)))
         else:
             show(item.name, lambda page: _part(row, item, page))
+
+
+def _needs(main: MainScreen, item: Item) -> Callable[[describe.Page], list[Content]]:
+    """What writes the lines on the memory it needs."""
+    if not is_model(item):
+        return lambda page: []
+    from cachetui.tui.fit_page import fit_lines
+    from cachetui.tui.handlers import fits
+
+    found = fits.known(main, item)
+    return lambda page: fit_lines(found, main.fits, page)
 
 
 def _facts(main: MainScreen, item: Item) -> Facts | None:

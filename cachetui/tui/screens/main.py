@@ -16,6 +16,7 @@ from cachetui.model import Item
 from cachetui.tui import commands, rows
 from cachetui.tui.facts import Facts
 from cachetui.tui.feed import Feed
+from cachetui.tui.fits import Fits, against_of
 from cachetui.tui.handlers import program, scanning, view, watching
 from cachetui.tui.messages import Finished, JobsMoved, Moved, Named
 from cachetui.tui.rows import Key, View
@@ -57,6 +58,10 @@ class MainScreen(Screen[None]):
         """The operation that runs, and how far it is."""
         self.counted: dict[tuple[str, str], tuple[Item, Scan | None, Facts]] = {}
         """Facts of the last big item that a thread counted."""
+        against, self.card_refused = against_of(self.cachetui.where.config)
+        """Why the card of the configuration cannot be used, until it was told."""
+        self.fits = Fits(against)
+        """Whether models go in."""
         self.rows_stale = False
         self.rows_built = 0.0
         self.filter_text = ""

@@ -1,0 +1,114 @@
+"""The fit table of the details pane: modes against devices, as lines of Content made for a width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+
+from cachetui.memory import running
+from cachetui.memory.model import TRAINING, Device, Estimate, Fit, Mode
+from cachetui.tui.text import Part, clip, fit, line
+
+if TYPE_CHECKING:
+    from cachetui.memory.running import Run
+    from cachetui.tui.describe import Page
+    from cachetui.tui.fits import Fits, Known
+
+DIM, STRONG = "$foreground-muted", "bold"
+STYLES = {Fit.FITS: "$text-success", Fit.TIGHT: "$text-warning", Fit.NO: "$text-error"}
+SIGNS = {Fit.FITS: "✓ fits", Fit.TIGHT: "~ tight", Fit.NO: "✗ no"}
+_SHORT_NAMES = {"nf4 double-quant": "nf4 double", TRAINING: "train QLoRA"}
+_MODE, _NEED, _FIT = 12, 9, 8
+_MOST_DEVICES = 3
+
+
+def fit_lines(known: Known | None, fits: Fits, page: Page) -> list[Content]:
+    """What it needs and whether that goes in; short while it is not known."""
+    if known is None or not fits.devices:
+        return [*page.row("memory", ("reading its headers…", DIM)), Content("")]
+    e = known.estimate
+    if e is None:
+        return [*page.row("memory", (f"cannot be told: {known.reason}", DIM)), Content("")]
+    devices = fits.devices[:_MOST_DEVICES]
+    runs = [running.run_of(e, d, fits.ram) for d in devices]
+    tokens = f"{e.context:,} tokens" if e.cache is not None else "no KV cache"
+    out = page.row("memory", (f"with {tokens}", DIM), ("  m", "bold $accent"), (" card, context", DIM))
+    out += _table(e, runs, page)
+    for run in runs:
+        out += _taken(run, page)
+    out += _three_sizes(e, runs[0], page)
+    return [*out, Content("")]
+
+
+def _table(e: Estimate, runs: Sequence[Run], page: Page) -> list[Content]:
+    wide = _title_width(runs, page)
+    context = len(runs) == 1 and page.width >= _MODE + _NEED + _FIT + 4 + 16
+    head: list[Part] = [(" " * (_MODE + 2 + _NEED), DIM)]
+    for run in runs:
+        head.append(("  " + fit(_title(run.device, page), wide), DIM))
+    if context:
+        head = [(" " * (_MODE + 2 + _NEED) + "  ", DIM), (fit(_title(runs[0].device, page), page.width - 25), DIM)]
+    out = [line(*head).truncate(page.width)]
+    for mode in (*e.modes, e.training):
+        verdicts = [run.verdict(mode.name) for run in runs]
+        first = verdicts[0]
+        if first is None:
+            continue
+        best = any(run.take is not None and run.take.name == mode.name for run in runs)
+        parts: list[Part] = [
+            (fit(_SHORT_NAMES.get(mode.name, mode.name), _MODE), STRONG if best else ""),
+            ("  " + fit(page.size(first.need), _NEED, right=True), STRONG if best else ""),
+        ]
+        for v in verdicts:
+            assert v is not None
+            parts.append(("  " + fit(SIGNS[v.fit], wide if not context else _FIT), STYLES[v.fit]))
+        if context and first.context > 0:
+            parts.append((f"  to {first.context:,}", DIM))
+        out.append(line(*parts).truncate(page.width))
+    return out
+
+
+def _title_width(runs: Sequence[Run], page: Page) -> int:
+    room = (page.width - _MODE - 2 - _NEED) // len(runs) - 2
+    return max(min(room, 22), _FIT)
+
+
+def _title(device: Device, page: Page) -> str:
+    size = page.size(device.usable)
+    return f"{device.name}, {size}" if size.split()[0] not in device.name else device.name
+
+
+def _taken(run: Run, page: Page) -> list[Content]:
+    ways = ", ".join(_way(w.name, w.need, page) for w in run.instead)
+    if run.take is None:
+        return page.row("still works", ways)
+    parts: list[str | Part] = [(run.take.name, f"bold {STYLES[run.fit]}"), f" on {clip(run.device.name, 24)}"]
+    if run.context > 0:
+        parts.append((f", up to {run.context:,} tokens", STRONG if run.is_short else DIM))
+    return page.row("take", *parts) + (page.row("or", (ways, DIM)) if ways else [])
+
+
+def _way(name: str, need: int, page: Page) -> str:
+    return f"{name} ({page.size(need)})" if need else name
+
+
+def _three_sizes(e: Estimate, run: Run, page: Page) -> list[Content]:
+    """Download, disk and memory are three numbers; in the last one exact and estimated parts are told apart."""
+    mode: Mode = run.take or e.modes[0]
+    disk = page.size(e.disk.bytes) if e.disk.exact else "not on disk"
+    out = page.row(
+        "download", page.size(e.download.bytes), (f", on disk {disk}, in memory ", DIM), page.size(mode.total)
+    )
+    exact = sum(part.bytes for part in mode.lines if part.exact)
+    told = f"{page.size(exact)} exact, about {page.size(mode.total - exact)} estimated"
+    return out + page.row("of it", (told if exact else "all of it is estimated", DIM))
+
+
+def count(number: int) -> str:
+    """Parameters for people."""
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return str(number) if number else "?"
