@@ -17,6 +17,10 @@ NOISE = "noise"
 """Stands for a random test picture wherever a path to one may stand."""
 _INDENT = 7
 _LEAST_GAIN = 1.5
+_TOKEN_BYTES = 4.0
+"""Bytes of text in a token, by a rule of thumb."""
+_AROUND = 8
+"""Tokens that templates put around a question."""
 _UNITS = {"k": 10**3, "m": 10**6}
 
 
@@ -187,15 +191,13 @@ def warmth(text: str) -> float:
     return value
 
 
-def gain(result: Mapping[str, Any], prefix: int) -> float:
-    """How many times sooner the next question would start from a saved state, roughly; 0 where it is not worth it.
+def gain(turn: Turn) -> float:
+    """How many times sooner the same question would start from a saved state, roughly; 0 where it is not worth it.
 
-    The time to the first token is about that of reading the prompt: with a state only what follows it is read.
+    The time to the first token is about that of reading the prompt: with a state only the question itself is read.
     """
-    prompt = _number(result, "prompt_tokens")
-    if prefix <= 0 or prompt <= prefix:
-        return 0.0
-    times = prompt / (prompt - prefix)
+    prompt = _number(turn.result, "prompt_tokens")
+    times = prompt / (len(turn.text.encode("utf-8", "surrogateescape")) / _TOKEN_BYTES + _AROUND)
     return times if times >= _LEAST_GAIN else 0.0
 
 

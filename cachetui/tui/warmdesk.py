@@ -39,7 +39,8 @@ class WarmDesk:
             if self._pool is None:
                 from cachetui.jobs.warm import Pool
 
-                self._pool = self._make() if self._make is not None else Pool(idle_seconds=self._where.config.warm_seconds)
+                seconds = self._where.config.warm_seconds
+                self._pool = self._make() if self._make is not None else Pool(idle_seconds=seconds)
             return self._pool
 
     def asker(self, runnable: Runnable, request: Mapping[str, Any]) -> Ask:
@@ -80,12 +81,6 @@ class WarmDesk:
     def told(self, size: Callable[[int], str]) -> str:
         """One line about what is in memory; empty where nothing is."""
         return in_words(self.sessions(), size)
-
-    def state_folder(self) -> str:
-        """Where a state is saved that no other place is named for; absolute."""
-        from cachetui import state_folders
-
-        return state_folders.default(self._where).path
 
     def close(self) -> None:
         """Let everything go; takes a moment."""

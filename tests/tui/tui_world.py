@@ -10,6 +10,8 @@ from textual.pilot import Pilot
 
 from cachetui.tui.screens.main import MainScreen
 
+_LASTING = ("cachetui-job", "cachetui-session", "cachetui-warm")
+"""Threads of jobs, and of models that stay in memory."""
 NOW = 1_760_000_000.0
 """Long ago, so that what the builders leave young is `now`."""
 
@@ -27,7 +29,7 @@ async def settle(pilot: Pilot[None]) -> MainScreen:
 
     def busy() -> bool:
         names = [t.name for t in threading.enumerate()]
-        threads = [n for n in names if n.startswith("cachetui-") and not n.startswith("cachetui-job")]
+        threads = [n for n in names if n.startswith("cachetui-") and not n.startswith(_LASTING)]
         return bool(threads) or main.shelf.reading or main.running is not None
 
     await until(pilot, lambda: not busy())

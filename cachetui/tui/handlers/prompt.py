@@ -11,7 +11,7 @@ from cachetui import units
 from cachetui.runnable import NotRunnable, Options, Runnable, runnable_of
 from cachetui.store import Selection
 from cachetui.tui import background, warmdesk
-from cachetui.tui.handlers import jobs, marks, scanning
+from cachetui.tui.handlers import jobs, marks, pull, scanning
 from cachetui.tui.smoke import Outcome, Row
 from cachetui.tui.text import line, words
 
@@ -79,17 +79,15 @@ def _refuse(main: MainScreen, selection: Selection, why: NotRunnable) -> None:
         ways.append(Answer("allow", "y", "Allow and load"))
         risk = "That code would run with your rights: allow it only where you trust who wrote it."
         lines.append(words(risk, "$text-warning"))
-    elif why.code == "incomplete" and item.store == "hf":
+    elif item.store == "hf" and (why.code == "incomplete" or pull.is_partial(item)):
         ways.append(Answer("pull", "f", "Fetch the rest"))
-    if why.advice:
+    if why.advice and not any(w.id == "pull" for w in ways):
         lines += [words(""), line(f"→ {why.advice}")]
 
     def answer(choice: str | None) -> None:
         if choice == "allow":
             one(main, selection, Options(trust_remote_code=True))
         elif choice == "pull":
-            from cachetui.tui.handlers import pull
-
             pull.plan(main, item.id, item.root)
 
     main.app.push_screen(ChoiceScreen("Cannot be prompted", lines, ways, "Back"), answer)

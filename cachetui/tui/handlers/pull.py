@@ -26,7 +26,7 @@ def ask(main: MainScreen) -> None:
     """Search; on a row that is here in part or outdated, offer that one first."""
     item = _under_cursor(main)
     newer = "" if item is None else main.shelf.newer(item)
-    if item is None or not (newer or _is_partial(item)):
+    if item is None or not (newer or is_partial(item)):
         search(main)
         return
     from cachetui.tui.screens.choice import Answer, ChoiceScreen
@@ -108,7 +108,8 @@ def _under_cursor(main: MainScreen) -> Item | None:
     return None if {ARCHIVED, FOREIGN, OFFLINE} & set(selection.item.states) else selection.item
 
 
-def _is_partial(item: Item) -> bool:
+def is_partial(item: Item) -> bool:
+    """Whether a download of it stopped."""
     return PARTIAL in item.states or any(p.commit == PARTIALS for p in item.parts)
 
 

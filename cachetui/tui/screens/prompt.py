@@ -176,8 +176,8 @@ class PromptScreen(Screen[None]):
         turn = self._talk.last
         if turn is not None and self._may_save(turn):
             known = self._predicted
-            times = gain(turn.result, known.tokens if known is not None else 0)
-            parts = offer(known.bytes if known is not None else 0, times, binary=self._cachetui.binary)
+            size = known.bytes if known is not None else 0
+            parts = offer(size, gain(turn), binary=self._cachetui.binary)
         shown = self.query_one("#offer", Static)
         shown.update(line(*parts))
         shown.display = bool(parts)
@@ -237,8 +237,10 @@ class PromptScreen(Screen[None]):
             if looked == self._looked and self.is_attached:
                 self._shown = None
                 pane.view.tell(words("no picture", DIM))
-                advice = f"\n→ {error.advice}" if isinstance(error, PictureError) and error.advice else ""
-                pane.about(Content.assemble(words(str(error), BAD), words(advice.strip())))
+                lines = [words(str(error), BAD)]
+                if isinstance(error, PictureError) and error.advice:
+                    lines.append(line(f"→ {error.advice}"))
+                pane.about(Content("\n").join(lines))
                 pane.predict(Content(""))
 
         look = partial(
@@ -504,7 +506,7 @@ class PromptScreen(Screen[None]):
             "op": "save-state",
             "images": [turn.picture],
             "system": options.system,
-            "output": self._cachetui.warm.state_folder(),
+            "output": "",
             "max_pixels": options.max_pixels,
             "resize": list(options.resize) if options.resize else None,
             "seed": options.seed,
