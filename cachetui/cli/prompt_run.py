@@ -13,7 +13,7 @@ import click
 from cachetui.cli import common, prompt_show, transfer
 from cachetui.cli.common import Failed, Session
 from cachetui.cli.prompt import NOISE, Ask, Way, piped_text, text_of
-from cachetui.cli.prompt_find import find, runnable
+from cachetui.cli.prompt_find import find
 from cachetui.cli.prompt_show import Row
 from cachetui.jobs.model import Ended, JobState
 from cachetui.text import safe
@@ -148,10 +148,11 @@ def everything(session: Session, ask: Ask, way: Way) -> int:
 
     wanted: list[Row | Runnable] = []
     for item in session.scan.items:
-        if way.root in (None, item.root) and item.traits.formats and not _is_backup(session, Selection(item)):
-            found = _asked(session, Selection(item), way)
-            if found is not None and not (ask.images and isinstance(found, _runnable()) and not found.images):
-                wanted.append(found)
+        if way.root not in (None, item.root) or not item.traits.formats or _is_backup(session, Selection(item)):
+            continue
+        found = _asked(session, Selection(item), way)
+        if isinstance(found, Row) or (found is not None and found.writes and (found.images or not ask.images)):
+            wanted.append(found)
     names = {i.name.lower() for i in session.scan.items}
     missing = tuple(f"hf:{r.repo}" for r in catalogue.ROWS if r.sees and r.repo.lower() not in names)
     return _rows(session, ask, way, wanted, missing)
@@ -162,19 +163,17 @@ def _is_backup(session: Session, found: Selection) -> bool:
     return session.scan.root_of(found.item).root.only_archive
 
 
-def _runnable() -> type[Runnable]:
-    from cachetui.runnable import Runnable
-
-    return Runnable
-
-
 def _asked(session: Session, found: Selection, way: Way) -> Row | Runnable | None:
-    """What runs it, or why nothing does; None for what is no model to be asked."""
+    """What runs it (of several GGUF files the smallest), or why nothing does; None for what is no model to be asked."""
+    from dataclasses import replace
+
     from cachetui.runnable import NotRunnable, runnable_of
 
     try:
         return runnable_of(found, way.options, session.where)
     except NotRunnable as e:
+        if e.choices:
+            return _asked(session, replace(found, file=e.choices[0]), way)
         if e.code in ("not-a-model", "adapter", "other-program"):
             return None
         return Row(found.item.id, found.item.name, reason=e.reason, advice=e.advice)
@@ -209,6 +208,3 @@ def _row(pool: Pool, subject: Runnable, ask: Ask, tell: prompt_show.Tell, stop: 
     text = text_of(ask, images=bool(images), sees=subject.images)
     ended = pool.ask(subject, ask.request(text, images), None, tell, stop)
     return prompt_show.row_of(subject, ended, _seen(pool, subject))
-
-
-__all__ = ["everything", "one", "pool_of", "put", "runnable", "several"]

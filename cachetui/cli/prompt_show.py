@@ -146,18 +146,14 @@ def say_how(chosen: Runnable, ended: Ended, state: str = "") -> None:
     if result.get("finish") == "length" and not result.get("advice"):
         common.say("It stopped at the limit: --max-new-tokens N lets it go on.")
     if result.get("advice"):
-        common.say(safe_block(_sentence(str(result["advice"]))))
+        common.say(safe_block(str(result["advice"])))
     if ended.state is JobState.CANCELLED:
         common.say("Stopped.")
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
-
-
 def advice_of(chosen: Runnable, ended: Ended) -> list[str]:
     """What to do about a failure; for memory of a GPU also who holds it."""
-    lines = [_sentence(ended.advice)] if ended.advice else []
+    lines = [ended.advice] if ended.advice else []
     if (ended.result or {}).get("code") == "no-memory" and chosen.wanted.device != "cpu":
         from cachetui.memory.holders import holders
 
