@@ -281,20 +281,19 @@ def _refused(name: str, status: int, said: str) -> EngineError:
     return EngineError(f"the server says: {said or f'HTTP {status}'}", advice, NO_SERVER)
 
 
-def _words(text: str) -> str:
-    """The message inside: the runner's own error comes as JSON in JSON."""
-    for _ in range(3):
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
+def _words(told: object) -> str:
+    """The message inside: a runner's own error comes as JSON in JSON, of which the client has read some."""
+    for _ in range(6):
+        if isinstance(told, str):
+            try:
+                told = json.loads(told)
+            except (ValueError, RecursionError):
+                break
+        elif isinstance(told, dict) and (inner := told.get("error") or told.get("message")):
+            told = inner
+        else:
             break
-        if not isinstance(value, dict):
-            break
-        inner = value.get("error", value.get("message", ""))
-        if not inner:
-            break
-        text = inner if isinstance(inner, str) else json.dumps(inner)
-    return text[:_WORDS]
+    return str(told)[:_WORDS]
 
 
 def _no_pictures(name: str) -> EngineError:
