@@ -70,9 +70,9 @@ def check(
             return found
         if full or found != f.mtime_ns:
             doubtful.append(f)
-    if strange := _strange(real, manifest):
-        why = f"{strange} is no part of it, and a library might load it"
-        return Checked(path, STRANGE, why, strange, 0, manifest)
+    if name := strange(real, manifest):
+        why = f"{name} is no part of it, and a library might load it"
+        return Checked(path, STRANGE, why, name, 0, manifest)
     done, total = 0, sum(f.size for f in doubtful)
     for f in doubtful:
 
@@ -110,8 +110,8 @@ def _look(path: str, real: str, f: File, manifest: Manifest) -> int | Checked:
     return st.st_mtime_ns
 
 
-def _strange(real: str, manifest: Manifest) -> str:
-    """A name in the entry that a library might load and that the manifest does not know."""
+def strange(real: str, manifest: Manifest) -> str:
+    """A name in an entry that a library might load and that the manifest does not know; empty for none."""
     known = {MANIFEST, *(f.path for f in manifest.files)}
     tally = walk.tree(real)
     names = [b.path for b in tally.files] + [name for name, _ in tally.links]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cachetui import checked
+from cachetui import checked, walk
 from cachetui.checked import CheckError
 from cachetui.quantized_entries.identity import Identity
 
@@ -102,10 +102,7 @@ class Manifest:
 
 def read(folder: str) -> Manifest:
     """The manifest of an entry's folder. Raises ManifestError."""
-    body = checked.load(f"{folder}/{MANIFEST}", _MAX_BYTES)
-    if body is None:
-        raise ManifestError(f"it has no {MANIFEST}")
-    body = dict(checked.mapping(body))
+    body = dict(checked.mapping(_parsed(f"{folder}/{MANIFEST}")))
     version = body.get("version")
     if version != _VERSION:
         raise ManifestError(f"it is of version {version!r}, which this program does not know")
@@ -129,6 +126,20 @@ def read(folder: str) -> Manifest:
     if found.key != body.get("key"):
         raise ManifestError("its key is not that of what it says it depends on")
     return found
+
+
+def _parsed(path: str) -> Any:
+    """What stands in the file, whose atime stays."""
+    try:
+        raw = walk.read_small(path, _MAX_BYTES)
+    except FileNotFoundError:
+        raise ManifestError(f"it has no {MANIFEST}") from None
+    except OSError as e:
+        raise ManifestError(f"its manifest cannot be read: {(e.strerror or str(e)).lower()}") from e
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        raise ManifestError("its manifest is damaged: no JSON") from None
 
 
 def _seal(body: Mapping[str, Any]) -> str:

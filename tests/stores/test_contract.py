@@ -11,6 +11,7 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
+from entry_world import make
 from state_world import save
 
 from cachetui import walk
@@ -85,6 +86,18 @@ def states_world(path: Path) -> None:
     write(path / "pickle.pt", b"PK\x03\x04" + bytes(3000))
 
 
+def quant_world(path: Path) -> None:
+    make(path)
+    cut = make(path, rank=4)
+    os.truncate(f"{cut.path}/model.safetensors", 100)
+    Path(make(path, rank=8).path, "cachetui-entry.json").write_text("{}")
+    write(path / ("a" * 32), bytes(9000))
+    write(path / f"{'b' * 32}.pt", b"\x80\x04" + bytes(9000))
+    write(path / ("c" * 32) / "model.safetensors", WEIGHTS)
+    write(path / f".cachetui-making-{'d' * 64}" / "model.safetensors", WEIGHTS)
+    write(path / "notes" / "readme.txt", b"hello")
+
+
 WORLDS: dict[str, Callable[[Path], None]] = {
     "hf": hub_world,
     "hf-home": home_world,
@@ -92,6 +105,7 @@ WORLDS: dict[str, Callable[[Path], None]] = {
     "dir": folders_world,
     "lmstudio": folders_world,
     "state": states_world,
+    "quant": quant_world,
 }
 
 STORES = [store.name for store in all_stores()]
