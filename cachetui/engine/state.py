@@ -22,6 +22,7 @@ from cachetui.engine.errors import STATE_DAMAGED, STATE_MISMATCH, TOO_LONG, UNSU
 from cachetui.engine.identity import identity
 from cachetui.engine.kept import filled, tensors_of, unsupported
 from cachetui.engine.prefill import Prefilled, prefill
+from cachetui.engine.prompting import Question, context_limit, guarded
 from cachetui.engine.state_file import DELTAS, EXTRA, IDS, MASK, again, dtypes, tensors
 from cachetui.engine.streaming import interruptible
 from cachetui.fs import Fs
@@ -62,21 +63,13 @@ def build(
 ) -> State:
     """Read pictures and system prompt once. `max_pixels`, `resize`: how the pictures were lowered.
 
-    Raises EngineError (unsupported: an architecture without a cache of its own; too-long), Cancelled.
+    Raises EngineError (unsupported: an architecture without such a cache; too-long; no-memory), Cancelled.
     """
     reason = unsupported(loaded)
     if reason:
         raise EngineError(reason, "ask it without a state", UNSUPPORTED)
-    encoded = chat.encode(loaded, system=system, pictures=pictures, text=_PROBE)
+    encoded, done = _read_once(loaded, pictures, system, cancelled)
     tokens = encoded.prefix
-    if not tokens:
-        raise EngineError(
-            "there is nothing to keep: before the question this model reads nothing",
-            "give a picture or a system prompt",
-        )
-    _must_fit(loaded, tokens)
-    with interruptible(loaded.model, cancelled):
-        done = prefill(loaded, encoded)
     kept, layers = tensors_of(done.cache)
     total = encoded.ids.shape[1]
     kept |= {IDS: encoded.ids[:, :tokens], MASK: encoded.mask[:, :tokens]}
@@ -90,6 +83,26 @@ def build(
         layers,
     )  # fmt: skip
     return State(info, {name: t.contiguous() for name, t in kept.items()})
+
+
+def _read_once(
+    loaded: Loaded, pictures: Sequence[Picture], system: str, cancelled: Callable[[], bool] | None
+) -> tuple[Encoded, Prefilled]:
+    """(the prompt with a question that does not matter, the model's cache after what comes before the question)."""
+    with guarded(loaded, Question("", pictures, system)):
+        encoded = chat.encode(loaded, system=system, pictures=pictures, text=_PROBE)
+        if not encoded.prefix:
+            raise EngineError(
+                "there is nothing to keep: before the question this model reads nothing",
+                "give a picture or a system prompt",
+            )
+        _must_fit(loaded, encoded.prefix)
+        try:
+            with interruptible(loaded.model, cancelled):
+                return encoded, prefill(loaded, encoded)
+        except ValueError as e:  # so transformers refuses a cache that is not the architecture's own
+            why = f"{loaded.wanted.name} keeps no cache that can be saved: {e}"
+            raise EngineError(why, "ask it without a state") from e
 
 
 def save(fs: Fs, state: State, path: str) -> StateInfo:
@@ -174,8 +187,6 @@ def _each_token(value: Tensor, tokens: int) -> bool:
 
 
 def _must_fit(loaded: Loaded, tokens: int) -> None:
-    from cachetui.engine.prompting import context_limit
-
     limit = context_limit(loaded)
     if limit is not None and tokens >= limit:
         raise EngineError(

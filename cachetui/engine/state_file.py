@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from cachetui.engine.devices import is_out_of_memory
 from cachetui.engine.errors import STATE_DAMAGED, STATE_TOO_LARGE, EngineError
 from cachetui.engine.kept import INDEXED, PLAIN, STATES, kinds, new_cache, tensors_of
 from cachetui.memory.cache import cache_of
@@ -54,7 +55,12 @@ def tensors(opened: Opened, loaded: Loaded, *, verify: bool) -> dict[str, Tensor
     wrong = _wrong_values(loaded, opened.info, found)
     if wrong:
         raise _damaged(opened.info, wrong)
-    return {name: t.to(loaded.device) for name, t in found.items()}
+    try:
+        return {name: t.to(loaded.device) for name, t in found.items()}
+    except (MemoryError, RuntimeError) as e:
+        if not is_out_of_memory(e):
+            raise
+    raise _too_large(opened, f"the memory of {loaded.device} is full")
 
 
 def _damaged(info: StateInfo, why: str) -> EngineError:
@@ -72,11 +78,16 @@ def _must_have_room(opened: Opened) -> None:
 
     need, room = opened.header.size, psutil.virtual_memory().available
     if need > room:
-        raise EngineError(
-            f"{opened.info.path} needs {need:,} bytes of memory, {room:,} are free",
-            "fewer pixels (--max-pixels N) or a shorter system prompt make a smaller state; so does a smaller model",
-            STATE_TOO_LARGE,
-        )
+        raise _too_large(opened, f"{room:,} are free")
+
+
+def _too_large(opened: Opened, why: str) -> EngineError:
+    return EngineError(
+        f"{opened.info.path} needs {opened.header.size:,} bytes of memory; {why}",
+        "fewer pixels (--max-pixels N), a shorter system prompt or a smaller model make a smaller state; "
+        "--device cpu uses this machine's memory",
+        STATE_TOO_LARGE,
+    )
 
 
 def content(opened: Opened, *, verify: bool) -> dict[str, Tensor]:

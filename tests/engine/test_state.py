@@ -14,6 +14,7 @@ import pytest
 
 from cachetui import states
 from cachetui.engine.errors import (
+    NO_MEMORY,
     STATE_DAMAGED,
     STATE_MISMATCH,
     STATE_TOO_LARGE,
@@ -468,3 +469,25 @@ def test_running_states_are_gone_on_from_exactly(family: str) -> None:
         after = model(input_ids=ids[:, 41:], attention_mask=torch.ones_like(ids), past_key_values=again).logits
     assert any(kind.startswith("LinearAttention") for kind in kept.kinds(config))
     assert torch.allclose(at_once, after, atol=1e-3)
+
+
+def test_out_of_memory_is_advice(
+    loaded: Load, pictures: list[images.Picture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is real; that the machine is full is not."""
+    model = loaded("llava")
+    info = state.save(DISK, state.build(model, pictures, SYSTEM), str(tmp_path / "x"))
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(torch.Tensor, "to", full)
+    with pytest.raises(EngineError) as caught:
+        state.load(info.path, model)
+    assert caught.value.code == STATE_TOO_LARGE
+    monkeypatch.undo()
+    monkeypatch.setattr(model.model.lm_head, "forward", full)
+    with pytest.raises(EngineError) as caught:
+        state.build(model, pictures, SYSTEM)
+    assert caught.value.code == NO_MEMORY
+    assert "--max-pixels" in caught.value.advice
