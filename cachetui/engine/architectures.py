@@ -26,7 +26,7 @@ def read_config(repo: Repository) -> Any:
         raise _foreign(repo, transformers.__version__)
     try:
         return transformers.AutoConfig.from_pretrained(
-            wanted.folder, trust_remote_code=wanted.trust_remote_code, local_files_only=True
+            repo.path, trust_remote_code=wanted.trust_remote_code, local_files_only=True
         )
     except Exception as e:
         text = " ".join(str(e).split())[:300]

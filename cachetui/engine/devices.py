@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -127,7 +128,7 @@ def computes(dtype: str) -> bool:
     )
     if any(getattr(torch.cpu, name, bool)() for name in asked):
         return True
-    if os.uname().machine not in ("aarch64", "arm64") if hasattr(os, "uname") else True:
+    if platform.machine() not in ("aarch64", "arm64"):
         return False
     ops = torch.ops.mkldnn
     try:
@@ -157,7 +158,10 @@ def free(device: str) -> int:
     if device.startswith("cuda"):
         import torch
 
-        return int(torch.cuda.mem_get_info(device)[0])
+        try:
+            return int(torch.cuda.mem_get_info(device)[0])
+        except RuntimeError:  # a GPU that is lost, or another program's alone
+            return 0
     import psutil
 
     room = int(psutil.virtual_memory().available)

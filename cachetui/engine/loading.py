@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 from cachetui import families
 from cachetui.engine import devices, environment, processors, repository
 from cachetui.engine.architectures import Kind, class_of, read_config, remote_failed, unquantized
-from cachetui.engine.errors import DAMAGED, NO_MEMORY, NOT_INSTALLED, UNSUPPORTED, Cancelled, EngineError
+from cachetui.engine.errors import DAMAGED, DEVICE, NO_MEMORY, NOT_INSTALLED, UNSUPPORTED, Cancelled, EngineError
 from cachetui.engine.progress import Reporter, listening
 from cachetui.engine.repository import Repository
 from cachetui.wanted import Wanted
@@ -93,6 +94,8 @@ def load(
         failed = Cancelled()
     except EngineError as e:
         failed = EngineError(e.reason, e.advice, e.code)
+    except MemoryError:
+        failed = devices.no_memory(wanted, "cpu")
     # What was raised held half a model in its frames: that goes first.
     if isinstance(failed, Cancelled) or failed.code == NO_MEMORY:
         gc.collect()
@@ -106,19 +109,20 @@ def _load(wanted: Wanted, reporter: Reporter, started: float) -> Loaded:
     reporter.tell("prepare", 1, 4, "libraries")
     _import()
     environment.settle()
-    config = read_config(repo)
-    kind = class_of(repo, config)
-    reporter.tell("prepare", 2, 4, "memory")
-    device, dtype, notes = devices.choose(wanted, repo)
-    reporter.tell("prepare", 3, 4, "tokenizer and processor")
-    parts = processors.load(repo, config, sees=kind.sees, writes=kind.writes)
-    try:
-        model, more = _weights(repo, config, kind, device, dtype, reporter)
-    except Exception as e:
-        raise _explained(repo, device, e) from e
-    family = families.of(repo.config)
+    with repository.readable(repo) as repo:
+        config = read_config(repo)
+        kind = class_of(repo, config)
+        reporter.tell("prepare", 2, 4, "memory")
+        device, dtype, notes = devices.choose(wanted, repo)
+        reporter.tell("prepare", 3, 4, "tokenizer and processor")
+        parts = processors.load(repo, config, sees=kind.sees, writes=kind.writes)
+        try:
+            model, more = _weights(repo, config, kind, device, dtype, reporter)
+        except Exception as e:
+            raise _explained(repo, device, e) from e
     import torch
 
+    family = families.of(repo.config)
     return Loaded(
         wanted=wanted,
         model=model,
@@ -202,7 +206,7 @@ def _weights(
         options["quantization_config"] = _how(wanted, kept, options["dtype"])
     with listening(reporter):
         model, info = kind.loader.from_pretrained(
-            wanted.folder,
+            repo.path,
             config=config,
             use_safetensors=True,
             trust_remote_code=wanted.trust_remote_code,
@@ -303,6 +307,12 @@ def _explained(repo: Repository, device: str, error: Exception) -> Exception:
     if devices.is_out_of_memory(error):
         return devices.no_memory(wanted, device)
     text = " ".join(str(error).split())[:400]
+    if wanted.attention and ("ttention" in text or isinstance(error, ImportError)):
+        reason = f"{wanted.name} cannot use {wanted.attention} here: {text}"
+        return EngineError(reason, "leave the attention to transformers", NOT_INSTALLED)
+    if repo.method and device == "cpu" and re.search(r"\b(GPU|XPU|CUDA)\b", text):
+        reason = f"{wanted.name} is stored as {repo.method}, which needs a GPU: {text}"
+        return EngineError(reason, "take another quantization of this model", DEVICE)
     if isinstance(error, ImportError):
         return EngineError(f"{wanted.name} needs a package that is not there: {text}", INSTALL, NOT_INSTALLED)
     if type(error).__name__ == "SafetensorError" or isinstance(error, OSError):

@@ -43,6 +43,7 @@ class NoVideo:
     slice_mode = False
     downsample_mode = "16x"
     model_input_names: tuple[str, ...] = ()
+    _auto_class = None
 
 
 def load(repo: Repository, config: Any, *, sees: bool, writes: bool) -> Parts:
@@ -68,7 +69,7 @@ def _tokenizer(repo: Repository, config: Any) -> Any:
     if not repo.has_tokenizer:
         raise repository.missing(repo.wanted, "tokenizer: its vocabulary (tokenizer.json or the like) is not there")
     try:
-        return AutoTokenizer.from_pretrained(repo.wanted.folder, config=config, **_options(repo))
+        return AutoTokenizer.from_pretrained(repo.path, config=config, **_options(repo))
     except Exception as e:
         raise _failed(repo, "tokenizer", e) from e
 
@@ -81,8 +82,8 @@ def _processor(repo: Repository, config: Any, tokenizer: Any) -> Any:
         if found is None or not set(found.get_attributes()) <= _PARTS:
             from transformers import AutoProcessor
 
-            return AutoProcessor.from_pretrained(repo.wanted.folder, **_options(repo))
-        return _in_parts(found, tokenizer).from_pretrained(repo.wanted.folder, **_options(repo))
+            return AutoProcessor.from_pretrained(repo.path, **_options(repo))
+        return _in_parts(found, tokenizer).from_pretrained(repo.path, **_options(repo))
     except Exception as e:
         raise _failed(repo, "picture processor", e) from e
 

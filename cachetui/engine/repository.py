@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cachetui import afar
@@ -39,6 +40,8 @@ class Repository:
     tensors: tuple[Tensor, ...]
     names: frozenset[str]
     """All files at the top."""
+    path: str
+    """The folder as libraries can be told it (`readable`)."""
 
     @property
     def quantized(self) -> Mapping[str, Any]:
@@ -61,6 +64,21 @@ class Repository:
     def has_tokenizer(self) -> bool:
         """Whether there is a vocabulary."""
         return any(n in self.names for n in _TOKENIZERS) or any(n.endswith(".tiktoken") for n in self.names)
+
+
+@contextmanager
+def readable(repo: Repository) -> Iterator[Repository]:
+    """With a path that libraries can open: tokenizers takes text only, and a name on disk may be any bytes."""
+    try:
+        repo.path.encode("utf-8")
+    except UnicodeEncodeError:
+        fd = os.open(repo.path, os.O_RDONLY)
+        try:
+            yield replace(repo, path=f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+    else:
+        yield repo
 
 
 def target(wanted: Wanted) -> str:
@@ -88,7 +106,7 @@ def look(wanted: Wanted) -> Repository:
     tensors: list[Tensor] = []
     for name in weights:
         tensors += _header(wanted, name)
-    return Repository(wanted, config, weights, tuple(tensors), frozenset(names))
+    return Repository(wanted, config, weights, tuple(tensors), frozenset(names), wanted.folder)
 
 
 def _names(wanted: Wanted) -> list[str]:

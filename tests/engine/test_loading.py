@@ -325,6 +325,91 @@ def test_a_processor_that_needs_torchvision_says_so(copied: Callable[..., Path])
     assert (error.code, error.advice) == ("not-installed", "pip install torchvision")
 
 
+@pytest.mark.parametrize(
+    ("method", "code", "advice"),
+    [
+        ("gptq", "not-installed", "pip install optimum gptqmodel"),
+        ("awq", "not-installed", "pip install gptqmodel"),
+        ("compressed-tensors", "not-installed", "pip install compressed-tensors"),
+        ("eetq", "unsupported", "another quantization"),
+        ("higgs", "device", "another quantization"),
+    ],
+)
+def test_what_a_stored_quantization_needs(method: str, code: str, advice: str, copied: Callable[..., Path]) -> None:
+    if code == "not-installed" and all(processors.importlib.util.find_spec(n) for n in ("gptqmodel", "optimum")):
+        pytest.skip("it is installed")
+    folder = copied("llama")
+    edit(folder / "config.json", quantization_config={"quant_method": method, "bits": 4})
+    error = refused(folder)
+    assert error.code == code
+    assert advice in error.advice
+
+
+def test_mlx_is_for_mlx(copied: Callable[..., Path]) -> None:
+    folder = copied("llama")
+    edit(folder / "config.json", quantization={"group_size": 64, "bits": 4})
+    assert "cachetui[mlx]" in refused(folder).advice
+
+
+def test_attention(repo: Repo) -> None:
+    assert load(wanted(repo("llama"), attention="eager")).model.config._attn_implementation == "eager"
+    assert refused(repo("llama"), attention="flash_attention_3").code == "not-installed"
+
+
+def test_what_stands_before_a_model_is_missing(copied: Callable[..., Path]) -> None:
+    folder = copied("qwen2_vl")
+    (folder / "processor_config.json").unlink()
+    assert load(wanted(folder)).images
+    (folder / "preprocessor_config.json").unlink()
+    error = refused(folder, repo="org/x")
+    assert (error.code, "preprocessor_config.json" in error.reason) == ("missing-processor", True)
+    assert "cachetui pull hf:org/x" in error.advice
+    (folder / "tokenizer.json").write_text("{}")
+    assert refused(folder).code == "missing-processor"
+    (folder / "tokenizer.json").unlink()
+    assert "tokenizer" in refused(folder).reason
+
+
+def test_folders_as_they_are(repo: Repo, tmp_path: Path) -> None:
+    """As the hub cache has them, as transformers 5 writes them, and under a name that is no text."""
+    snapshot = tmp_path / "snapshots" / "c0ffee"
+    snapshot.mkdir(parents=True)
+    for file in repo("smolvlm").iterdir():
+        blob = tmp_path / "blobs" / file.name
+        blob.parent.mkdir(exist_ok=True)
+        shutil.copy(file, blob)
+        (snapshot / file.name).symlink_to(f"../../blobs/{file.name}")
+    loaded = load(wanted(snapshot))
+    saved = os.fsdecode(os.fsencode(tmp_path) + b"/saved \xff")
+    loaded.model.save_pretrained(tmp_path / "saved")
+    loaded.processor.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "preprocessor_config.json").exists()
+    os.rename(tmp_path / "saved", saved)
+    again = load(Wanted(saved, "x", dtype="float32"))
+    assert again.processor.to_json_string() == loaded.processor.to_json_string()
+    assert again.wanted.folder == saved
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_memory_that_runs_out_is_no_traceback(copied: Callable[..., Path]) -> None:
+    import resource
+
+    folder = copied("llama")
+    config = transformers.AutoConfig.from_pretrained(folder)
+    config.intermediate_size, config.num_hidden_layers = 100_000, 1
+    transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(folder)
+    assert load(wanted(folder)).memory > 70_000_000
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (60 << 20), limit[1]))
+        error = refused(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+    assert error.code == "no-memory"
+    assert "--bits 4" in error.advice
+
+
 def test_the_link_to_a_drive_that_is_away(repo: Repo, tmp_path: Path) -> None:
     away = tmp_path / "drive" / "model"
     link = tmp_path / "model"
