@@ -13,6 +13,7 @@ from cachetui.config import Where
 from cachetui.ledger import Scan
 from cachetui.model import Item, Problem, Reporter, Root, RootScan, Silent
 from cachetui.provenance import with_provenance
+from cachetui.quant_sources import with_sources
 from cachetui.state_models import with_models
 from cachetui.store import all_stores, store_named
 
@@ -89,7 +90,7 @@ def scan_roots(
             report.done(result)
     found = Scan(tuple(done), problems, all(r.complete for r in done))
     partial = len(chosen) < len(everything) or not found.complete
-    return with_models(with_provenance(with_archives(found, partial=partial)))
+    return with_sources(with_models(with_provenance(with_archives(found, partial=partial))))
 
 
 def rescan(scan_: Scan, changed: Sequence[Item], roots: Sequence[str] = ()) -> Scan:
@@ -106,7 +107,7 @@ def rescan(scan_: Scan, changed: Sequence[Item], roots: Sequence[str] = ()) -> S
         mine = [i for i in changed if i.root == path]
         after = store_named(before.root.store).rescan(before, inodes - {(before.root.dev, before.root.ino)}, mine)
         scan_ = scan_.replaced(after)
-    return with_models(with_provenance(with_archives(scan_, partial=not scan_.complete)))
+    return with_sources(with_models(with_provenance(with_archives(scan_, partial=not scan_.complete))))
 
 
 @contextmanager
