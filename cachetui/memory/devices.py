@@ -16,6 +16,8 @@ from cachetui import units
 from cachetui.memory.model import BEST_FIRST, KV, Device, Estimate, Fit, Mode, Verdict
 
 GIB = 1 << 30
+_MOST_GB = 512
+"""A number without a unit is so many GB at most."""
 _TIGHT = 0.9
 """From this share of what is usable on it is tight: fragmentation, other programs, a longer prompt."""
 _APPLE_SHARE = 0.75
@@ -68,10 +70,11 @@ def card_of(size: int) -> Device:
 def card(text: str) -> Device:
     """A card as a person writes it: a name, or how much memory it has (`8GB`, `8`). Raises UnknownCard."""
     wanted = text.strip()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", wanted):
-        wanted += "GB"
+    bare = re.fullmatch(r"[0-9]+(\.[0-9]+)?", wanted) is not None
+    if bare and float(wanted) > _MOST_GB:
+        return named_card(wanted)
     try:
-        return card_of(units.parse_size(wanted))
+        return card_of(units.parse_size(wanted + "GB" if bare else wanted))
     except ValueError:
         return named_card(wanted)
 

@@ -37,14 +37,14 @@ def fit_lines(known: Known | None, fits: Fits, page: Page) -> list[Content]:
     out = page.row("memory", (f"with {tokens}", DIM), ("  m", "bold $accent"), (" card, context", DIM))
     out += _table(e, runs, page)
     for run in runs:
-        out += _taken(run, page)
+        out += _taken(run, page, alone=len(runs) == 1)
     out += _three_sizes(e, runs[0], page)
     return [*out, Content("")]
 
 
 def _table(e: Estimate, runs: Sequence[Run], page: Page) -> list[Content]:
     wide = _title_width(runs, page)
-    context = len(runs) == 1 and page.width >= _MODE + _NEED + _FIT + 4 + 16
+    context = len(runs) == 1 and page.width >= _MODE + _NEED + _FIT + 4 + 12
     head: list[Part] = [(" " * (_MODE + 2 + _NEED), DIM)]
     for run in runs:
         head.append(("  " + fit(_title(run.device, page), wide), DIM))
@@ -80,11 +80,14 @@ def _title(device: Device, page: Page) -> str:
     return f"{device.name}, {size}" if size.split()[0] not in device.name else device.name
 
 
-def _taken(run: Run, page: Page) -> list[Content]:
+def _taken(run: Run, page: Page, *, alone: bool) -> list[Content]:
     ways = ", ".join(_way(w.name, w.need, page) for w in run.instead)
     if run.take is None:
         return page.row("still works", ways)
-    parts: list[str | Part] = [(run.take.name, f"bold {STYLES[run.fit]}"), f" on {clip(run.device.name, 24)}"]
+    parts: list[str | Part] = [
+        (run.take.name, f"bold {STYLES[run.fit]}"),
+        "" if alone else f" on {clip(run.device.name, 24)}",
+    ]
     if run.context > 0:
         parts.append((f", up to {run.context:,} tokens", STRONG if run.is_short else DIM))
     return page.row("take", *parts) + (page.row("or", (ways, DIM)) if ways else [])
@@ -97,12 +100,11 @@ def _way(name: str, need: int, page: Page) -> str:
 def _three_sizes(e: Estimate, run: Run, page: Page) -> list[Content]:
     """Download, disk and memory are three numbers; in the last one exact and estimated parts are told apart."""
     mode: Mode = run.take or e.modes[0]
-    disk = page.size(e.disk.bytes) if e.disk.exact else "not on disk"
-    out = page.row(
-        "download", page.size(e.download.bytes), (f", on disk {disk}, in memory ", DIM), page.size(mode.total)
-    )
+    disk = page.size(e.disk.bytes) if e.disk.exact else "none"
+    sizes = (f", disk {disk}, memory ", DIM)
+    out = page.row("download", page.size(e.download.bytes), sizes, page.size(mode.total))
     exact = sum(part.bytes for part in mode.lines if part.exact)
-    told = f"{page.size(exact)} exact, about {page.size(mode.total - exact)} estimated"
+    told = f"{page.size(exact)} exact, {page.size(mode.total - exact)} estimated"
     return out + page.row("of it", (told if exact else "all of it is estimated", DIM))
 
 

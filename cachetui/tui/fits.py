@@ -141,7 +141,7 @@ def cards(words: str) -> tuple[tuple[str, Device], ...]:
     if wanted:
         try:
             given = devices.card(wanted)
-            found.append((wanted, given))
+            found.append((given.name if given.note == "named" else wanted, given))
         except devices.UnknownCard:
             pass
     plain = wanted.lower().replace(" ", "")

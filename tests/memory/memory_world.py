@@ -22,9 +22,9 @@ LLAMA: dict[str, Any] = {
 
 
 def weights(config: Mapping[str, Any], *, shards: int = 1) -> list[Filler]:
-    """Safetensors files with the real header of such a model, and holes for weights."""
+    """Safetensors files with the real header of such a model; their blocks are reserved: for small models."""
     tensors = tensors_of(config)
-    assert tensors
+    assert 0 < sum(t.size for t in tensors) < 100_000_000, "take only_headers: this much would be taken of the disk"
     found = []
     for n in range(shards):
         part = {t.name: (t.dtype, t.shape) for t in tensors[n::shards]}
@@ -37,6 +37,11 @@ def repo(hub: Hub, name: str, config: Mapping[str, Any], **more: Content) -> str
     """A repo of one safetensors file; returns the commit."""
     files: dict[str, Content] = {"config.json": json.dumps(config).encode(), "tokenizer.json": b"{}" * 500}
     return hub.repo(name).revision(files | {"model.safetensors": weights(config)[0]} | more)
+
+
+def only_headers(config: Mapping[str, Any]) -> bytes:
+    """The header of such a model's safetensors file, without a byte of weights: for models of any size."""
+    return safetensors_bytes({t.name: (t.dtype, t.shape) for t in tensors_of(config)}, data=False)
 
 
 def gguf(values: Mapping[str, str | int], tensors: Mapping[str, tuple[int, tuple[int, ...], int]], words: int) -> bytes:

@@ -18,6 +18,7 @@ from tui_world import NOW, select, settle, until
 from cachetui import units
 from cachetui.jobs.model import Job, JobState, Progress, Spec
 from cachetui.ledger import Ledger
+from cachetui.memory.model import Device
 from cachetui.plans.model import Caution, Stay
 from cachetui.store import Selection
 from cachetui.transfer.model import Drive, Part, TransferItem, TransferPlan
@@ -25,10 +26,14 @@ from cachetui.tui import describe, feed
 from cachetui.tui.app import CachetuiApp
 from cachetui.tui.choices import Choice
 from cachetui.tui.feed import Disk
+from cachetui.tui.fits import Against
+from cachetui.tui.handlers.fits import turn_to
 from cachetui.tui.jobdesk import JobDesk
 from cachetui.tui.screens.archive import ArchiveScreen
+from cachetui.tui.screens.card import CardScreen
 from cachetui.tui.screens.plan import PlanScreen
 from cachetui.tui.screens.report import ReportScreen
+from cachetui.tui.screens.runs import RunsScreen
 from cachetui.tui.screens.transfer import TransferScreen
 from cachetui.tui.screens.trash import TrashScreen
 
@@ -44,6 +49,10 @@ def same_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(describe, "_owner", lambda uid, gid: "me:me")
     monkeypatch.setattr(Ledger, "frees", lambda self, items: sum(i.size for i in items))
     size = units.size
+    monkeypatch.setattr(
+        "cachetui.memory.devices.here", lambda: (Device("RAM", "ram", 64 * 10**9, 48 * 10**9, "free now"),)
+    )
+    monkeypatch.setattr("cachetui.memory.devices.ram", lambda: 64 * 10**9)
     monkeypatch.setattr(describe.Page, "size", lambda self, n: "…" if n is None else size(n // 10_000 * 10_000))
 
 
@@ -218,3 +227,30 @@ def test_a_verify_report(app: CachetuiApp, snap_compare: Compare) -> None:
 def test_what_is_offline(app: CachetuiApp, snap_compare: Compare) -> None:
     steps = _run(_to("google/flan-t5-large"))
     assert snap_compare(app, terminal_size=(120, 34), run_before=steps)
+
+
+def test_what_fits_a_card(app: CachetuiApp, snap_compare: Compare) -> None:
+    async def on_a_card(pilot: Pilot[None], main: Any) -> None:
+        turn_to(main, Against("RTX 2080", 0))
+        await settle(pilot)
+
+    steps = _run(on_a_card, _to("TinyLlama/TinyLlama-1.1B-Chat-v1.0"))
+    assert snap_compare(app, terminal_size=(130, 40), run_before=steps)
+
+
+def test_what_can_i_run(app: CachetuiApp, snap_compare: Compare) -> None:
+    async def on_a_card(pilot: Pilot[None], main: Any) -> None:
+        turn_to(main, Against("RTX 2080", 0))
+        await settle(pilot)
+
+    steps = _run(on_a_card, "f", _open(RunsScreen), _settled, "end", "k", "k", "k", "k", "k", "k", "k", "k", "k")
+    assert snap_compare(app, terminal_size=(140, 40), run_before=steps)
+
+
+def test_which_card(app: CachetuiApp, snap_compare: Compare) -> None:
+    steps = _run("m", _open(CardScreen), _settled, "3", "0", "9")
+    assert snap_compare(app, terminal_size=(80, 24), run_before=steps)
+
+
+async def _settled(pilot: Pilot[None], main: Any) -> None:
+    await settle(pilot)
