@@ -67,3 +67,8 @@ def states_dir() -> Path:
 def state_folders_file() -> Path:
     """state_folders.json: folders of the user's own in which states were saved."""
     return platformdirs.user_state_path(_NAME) / "state_folders.json"
+
+
+def torch_dir() -> Path:
+    """torch: what torch would otherwise leave in the folder for temporary files as soon as it is imported."""
+    return platformdirs.user_cache_path(_NAME) / "torch"

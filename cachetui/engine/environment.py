@@ -7,6 +7,8 @@ from functools import cache
 from logging import CRITICAL, getLogger
 from pathlib import Path
 
+from cachetui import paths
+
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "USE_HUB_KERNELS": "NO"}
 """The last one: a package `kernels` that happens to be installed would fetch native code while models are built."""
 _QUIET = {
@@ -49,6 +51,7 @@ def prepare(offline: bool) -> None:
         os.environ.update(_OFFLINE)
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.torch_dir()))
     for name in _THREADS:
         os.environ.setdefault(name, str(cores()))
 
