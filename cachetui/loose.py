@@ -130,6 +130,8 @@ class _Maker:
         """The item at a spot."""
         if spot.kind == "state":
             ((path, st),) = spot.files
+            if spot.lead is not None:
+                return state_items.linked(self.root, path, st, spot.lead)
             return state_items.make(self.root, path, st)
         if spot.lead is not None:
             return self._elsewhere(spot, spot.lead)

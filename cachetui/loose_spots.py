@@ -42,7 +42,7 @@ class Spot:
     files: tuple[tuple[str, os.stat_result], ...] = ()
     """Of a file, state or top: names with their stat, relative to the root."""
     lead: afar.Lead | None = None
-    """Of a folder that is only a link: where it leads."""
+    """Of a folder or state that is only a link: where it leads."""
 
 
 @dataclass
@@ -94,7 +94,7 @@ class _Visit:
             _cannot(self.rest, folder.path, e)
             self.rest.overhead += walk.allocated(folder.stat)
             return
-        states = _states(folder, entries)
+        states = self._states(folder, entries)
         entries = [(name, st) for name, st in entries if name not in states]
         names = {name for name, _ in entries}
         files = [(name, st) for name, st in entries if not stat.S_ISDIR(st.st_mode)]
@@ -104,9 +104,9 @@ class _Visit:
             yield Spot(path, "folder")
             return
         self.rest.overhead += walk.allocated(folder.stat)
-        for name, st in states.items():
+        for name, (st, lead) in states.items():
             place = f"{path}/{name}" if path else name
-            yield Spot(place, "state", ((place, st),))
+            yield Spot(place, "state", ((place, st),), lead)
         top = bool(names & _MARKERS and any(not n.endswith(".gguf") for n in weights)) or "model_index.json" in names
         if top and not depth:
             yield Spot("", "top", tuple(files))
@@ -115,6 +115,30 @@ class _Visit:
         for name, st in entries:
             if stat.S_ISDIR(st.st_mode):
                 yield from self._below(folder, f"{path}/{name}" if path else name, name, st, depth)
+
+    def _states(
+        self, folder: Folder, entries: Sequence[tuple[str, os.stat_result]]
+    ) -> dict[str, tuple[os.stat_result, afar.Lead | None]]:
+        """Saved states right in a folder, whatever they are called; none in a model's, whose files are its own."""
+        found: dict[str, tuple[os.stat_result, afar.Lead | None]] = {}
+        if any(name in _MARKERS for name, _ in entries):
+            return found
+        for name, st in entries:
+            lead = afar.follow(f"{folder.path}/{name}") if stat.S_ISLNK(st.st_mode) else None
+            if name.endswith(".gguf") or not (stat.S_ISREG(st.st_mode) or lead is not None):
+                continue
+            if state_items.is_state(name, folder=folder) if lead is None else self._is_linked_state(lead):
+                found[name] = (st, lead)
+            elif is_weights(name):
+                return {}
+        return found
+
+    def _is_linked_state(self, lead: afar.Lead) -> bool:
+        """Whether a link leads to a state that was put elsewhere."""
+        there = lead.stat is not None and stat.S_ISREG(lead.stat.st_mode)
+        if not there or not afar.leaves(self.root.path, self.root.dev, lead):
+            return False
+        return afar.patiently(lead.real, lambda: state_items.is_state(lead.real), False)
 
     def _files(self, files: Sequence[tuple[str, os.stat_result]], prefix: str) -> Iterator[Spot]:
         shards: dict[tuple[str, ...], list[tuple[str, os.stat_result]]] = {}
@@ -169,20 +193,6 @@ class _Visit:
                     yield from self.folder(folder, path, depth + 1)
         except OSError as e:
             _cannot(self.rest, f"{self.root.path}/{path}", e)
-
-
-def _states(folder: Folder, entries: Sequence[tuple[str, os.stat_result]]) -> dict[str, os.stat_result]:
-    """Saved states right in a folder, whatever they are called; none in a model's folder, whose files are its own."""
-    found: dict[str, os.stat_result] = {}
-    if any(name in _MARKERS for name, _ in entries):
-        return found
-    for name, st in entries:
-        if stat.S_ISREG(st.st_mode) and st.st_size and not name.endswith(".gguf"):
-            if state_items.is_state(name, folder=folder):
-                found[name] = st
-            elif is_weights(name):
-                return {}
-    return found
 
 
 def _is_foreign(folder: Folder) -> bool:

@@ -64,8 +64,10 @@ def parts(where: Where, images: Sequence[str], output: str, *, together: bool = 
     if not os.path.isdir(full) and not output.endswith(("/", os.sep)):
         if len(groups) == 1:
             return [Part(groups[0], full)]
-        if os.path.lexists(full):
-            raise PlaceError(f"{full} is a file: several states need a folder", "--output DIR, or --together for one")
+        if os.path.lexists(full) or os.path.splitext(full)[1]:
+            raise PlaceError(
+                f"{full} is one file: several states need a folder", "--output DIR/, or --together for one"
+            )
     return [Part(group, os.path.join(full, "")) for group in groups]
 
 

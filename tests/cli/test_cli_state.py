@@ -136,6 +136,9 @@ def test_what_is_not_on_disk_is_offered(home: Path, run: Run) -> None:
     assert "no picture nope.png" in run("state", "save", NAME, "--image", "nope.png", code=1).err
     assert "640x480" in run("state", "save", NAME, "--resize", "big", code=2).err
     assert "not both" in run("state", "save", NAME, "--model", "x", code=2).err
+    hub(home)
+    two = run("state", "save", NAME, "--image", "noise", "--image", "p.png", "-o", "one.pt", code=1)
+    assert "--output DIR/, or --together" in two.err
 
 
 def test_only_what_transformers_runs_has_states(home: Path, run: Run) -> None:

@@ -402,6 +402,18 @@ def test_an_archived_state_is_read_through_its_link_and_comes_back(mine: Path, w
         assert snapshot(mine) == before
 
 
+def test_an_archived_state_among_models_is_one_still(home: Path, where: Where, tmp_path: Path) -> None:
+    save(home / "models" / "x.pt", tokens=7)
+    with second(tmp_path) as drive:
+        where = replace(where, env={**where.env, "CACHETUI_AND_BELOW": str(drive)})
+        found = scan(where)
+        plan = archiving.prepare(found, resolve(found, "state:x.pt"), str(drive / "models"))
+        assert archiving.execute(plan, accept=frozenset(("young", "network"))).ok
+        (here,) = (i for i in scan(where).items if i.root == str(home / "models"))
+        assert (here.id, here.store, dict(here.extra)["tokens"]) == ("state:x.pt", "state", "7")
+        assert ARCHIVED in here.states and execute(prepare(scan(where), [Selection(here)])).ok
+
+
 def test_a_state_on_a_drive_that_is_away_is_offline(mine: Path, where: Where, tmp_path: Path) -> None:
     with second(tmp_path) as drive:
         where = replace(where, env={**where.env, "CACHETUI_AND_BELOW": str(drive)})
