@@ -37,6 +37,7 @@ VERBS = {
     "state": ("state", "state"),
     "prompt": ("prompt", "prompt"),
     "verify": ("verify", "verify"),
+    "quantize": ("quantize", "quantize"),
     "estimate": ("estimate", "estimate"),
     "info": ("info", "info"),
     "demo": ("demo", "demo"),
