@@ -149,31 +149,42 @@ def _repo(model: str) -> str:
 
 
 def _snapshot(repo: str, cache: str, revision: str | None) -> str:
-    """The repo's folder, as huggingface_hub's snapshot_download leaves and finds it."""
+    """The repo's folder, as huggingface_hub's snapshot_download leaves and finds it.
+
+    Raises the library's own errors for what a Hub refuses, EngineError where there is neither a Hub nor a copy.
+    """
     from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError
 
     from cachetui.alternatives import other_formats
+
+    if constants.is_offline_mode():
+        return _copy(repo, cache, revision)
+    try:
+        # Not list_repo_files: it tries for half a minute where there is no network.
+        siblings = HfApi().model_info(repo, revision=revision or constants.DEFAULT_REVISION).siblings or ()
+    except HfHubHTTPError as e:
+        if e.response is not None and e.response.status_code < 500:
+            raise
+        return _copy(repo, cache, revision, e)
+    except Exception as e:  # of whichever HTTP library: no network
+        return _copy(repo, cache, revision, e)
+    ignored = [_literal(name) for name in other_formats(s.rfilename for s in siblings)]
+    return snapshot_download(repo, revision=revision, cache_dir=cache, ignore_patterns=ignored or None)
+
+
+def _copy(repo: str, cache: str, revision: str | None, error: Exception | None = None) -> str:
+    """What is there already. Whether it is whole is for the loader to see: other formats are missing on purpose."""
+    from huggingface_hub import try_to_load_from_cache
+
     from cachetui.engine.errors import NO_MODEL, EngineError
 
-    ignored: list[str] = []
-    if not constants.is_offline_mode():
-        try:
-            names = HfApi().list_repo_files(repo, revision=revision)
-            ignored = [_literal(name) for name in other_formats(names)]
-        except OfflineModeIsEnabled:
-            pass
-        except HfHubHTTPError as e:
-            if e.response is None or e.response.status_code < 500:
-                raise
-        except Exception:
-            # No network: what lies in the cache is as good, and if nothing does, the library says so next.
-            pass
-    try:
-        return snapshot_download(repo, revision=revision, cache_dir=cache, ignore_patterns=ignored or None)
-    except LocalEntryNotFoundError as e:
-        advice = f"cachetui pull hf:{repo}, or unset HF_HUB_OFFLINE"
-        raise EngineError(f"{repo} is not in {cache}, and nothing can be fetched now", advice, NO_MODEL) from e
+    found = try_to_load_from_cache(repo, "config.json", cache_dir=cache, revision=revision)
+    if isinstance(found, str):
+        return os.path.dirname(found)
+    why = f"the Hub does not answer ({error})" if error is not None else "HF_HUB_OFFLINE is set"
+    advice = "try again with a network" if error is not None else f"cachetui pull hf:{repo}, or unset HF_HUB_OFFLINE"
+    raise EngineError(f"{repo} is not in {cache}, and {why}", advice, NO_MODEL) from error
 
 
 def _literal(name: str) -> str:
