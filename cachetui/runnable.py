@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -18,9 +17,10 @@ from cachetui import families
 from cachetui.config import Where
 from cachetui.memory.model import FP32, HALF, INT8, NF4, NF4_DOUBLE, STORED
 from cachetui.model import OFFLINE, Item, Revision
+from cachetui.model_files import Here, size_of, writes_text
+from cachetui.state_items import MODEL, STORE
 from cachetui.store import Selection
 from cachetui.targets import target_of
-from cachetui.walk import read_small
 from cachetui.wanted import Wanted
 
 TRANSFORMERS, GGUF, OLLAMA, MLX = "transformers", "gguf", "ollama", "mlx"
@@ -28,12 +28,9 @@ DEFAULT_MODEL = "Qwen/Qwen3-VL-2B-Instruct"
 """Where none is named."""
 ABOUT_A_PICTURE, WITHOUT_PICTURE = "Describe this image.", "Say hello in one sentence."
 """What is asked where no text is given."""
-_MAX_JSON = 16 << 20
 _NOT_MODELS = {"dataset": "a dataset", "space": "a space", "kernel": "a kernel"}
-_INDEX = "model.safetensors.index.json"
 _OTHER_PROGRAMS = ("diffusers", "timm")
 _RUNTIME = 150_000_000
-_WRITERS = re.compile(r"CausalLM|ConditionalGeneration|LMHead|ImageTextToText|Seq2Seq|Vision2Seq|ForMultimodalLM")
 
 
 class NotRunnable(Exception):
@@ -45,7 +42,8 @@ class NotRunnable(Exception):
         self.advice = advice
         """What to do, with the command to type."""
         self.code = code
-        """not-a-model, offline, incomplete, choose-file, remote-code, no-safetensors, adapter, other-program."""
+        """not-a-model, offline, incomplete, choose-file, remote-code, no-safetensors, adapter, other-program,
+        state."""
         self.choices = choices
         """With `choose-file`: the files that could be named, the smallest first."""
 
@@ -136,7 +134,7 @@ def runnable_of(selection: Selection, options: Options | None = None, where: Whe
     if item.store == "ollama":
         return _ollama(item, target, options, where)
     revision = _revision(selection)
-    here = _Here(item, revision, target)
+    here = Here(item, revision, target)
     if selection.file:
         if not selection.file.endswith(".gguf"):
             raise NotRunnable(
@@ -152,7 +150,7 @@ def runnable_of(selection: Selection, options: Options | None = None, where: Whe
                 f"it holds {len(files)} GGUF files",
                 "name one of them: " + "  ".join(f"{item.id}:{name}" for name in files),
                 "choose-file",
-                tuple(sorted(files, key=lambda name: _size(os.path.join(here.folder, name)))),
+                tuple(sorted(files, key=lambda name: size_of(os.path.join(here.folder, name)))),
             )
         return _gguf(here, files[0], options)
     return _folder(here, options)
@@ -166,7 +164,10 @@ def _must_be_here(item: Item, target: str) -> None:
             f"connect it; `cachetui show {item.id}` tells more",
             "offline",
         )
-    if item.kind in ("orphan", "partial", "litter") or not item.content:
+    if item.store == STORE:
+        rows = dict(item.extra)
+        raise NotRunnable(f"it is a saved state of {rows.get(MODEL, 'a model')}", rows.get("load it", ""), "state")
+    if item.kind in ("orphan", "partial", "litter"):
         raise NotRunnable("there is no model in it", f"cachetui show {item.id} tells what it is")
 
 
@@ -183,72 +184,7 @@ def _revision(selection: Selection) -> Revision | None:
     return max(named, key=lambda r: r.last_modified or 0.0, default=None)
 
 
-class _Here:
-    """The files of one model."""
-
-    def __init__(self, item: Item, revision: Revision | None, target: str) -> None:
-        self.item = item
-        self.revision = revision
-        self.target = target
-        path = revision.path if revision is not None else item.path
-        self.folder = os.path.join(item.root, path) if path else item.root
-        if os.path.isfile(self.folder):  # a model that is one file
-            self.folder = os.path.dirname(self.folder)
-        self.names = revision.names if revision is not None else tuple(os.path.basename(b.path) for b in item.content)
-        self.config = self.json("config.json")
-
-    @property
-    def has_safetensors(self) -> bool:
-        """Whether there are weights that transformers reads."""
-        return any(n.endswith(".safetensors") for n in self.names if "/" not in n) or self.there(_INDEX)
-
-    def there(self, name: str) -> bool:
-        """Whether a file can be read, through whatever links."""
-        return os.path.isfile(os.path.join(self.folder, name))
-
-    def json(self, name: str) -> dict[str, Any]:
-        """A JSON object; empty where there is none."""
-        try:
-            value = json.loads(read_small(os.path.realpath(os.path.join(self.folder, name)), _MAX_JSON))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return value if isinstance(value, dict) else {}
-
-    def gguf_files(self) -> list[str]:
-        """GGUF files that are models: the first of several parts, no projectors."""
-        found = [n for n in self.names if n.endswith(".gguf") and "mmproj" not in n.rpartition("/")[2].lower()]
-        return sorted(n for n in found if "-of-" not in n or "-00001-of-" in n)
-
-    def projector(self, file: str) -> str:
-        """Of the GGUF file: `mmproj*` beside it; absolute, or empty."""
-        folder = file.rpartition("/")[0]
-        beside = sorted(
-            n
-            for n in self.names
-            if n.endswith(".gguf") and n.rpartition("/")[0] == folder and "mmproj" in n.rpartition("/")[2].lower()
-        )
-        return os.path.join(self.folder, beside[0]) if beside else ""
-
-    def missing(self) -> list[str]:
-        """Files that it names and that are not there."""
-        found = []
-        if self.revision is not None:
-            found = [n for n, at in zip(self.names, self.revision.index, strict=True) if at < 0]
-        shards = self.json(_INDEX).get("weight_map")
-        if isinstance(shards, dict):
-            found += [n for n in dict.fromkeys(map(str, shards.values())) if not self.there(n)]
-        if not self.config and not self.there("config.json"):
-            found.append("config.json")
-        return list(dict.fromkeys(found))
-
-    def commands(self) -> str:
-        """What brings back files that are missing."""
-        if self.item.id.startswith("hf:"):
-            return f"fetch the rest: cachetui pull {self.item.id}"
-        return f"cachetui verify {self.item.id} tells what is wrong"
-
-
-def _folder(here: _Here, options: Options) -> Runnable:
+def _folder(here: Here, options: Options) -> Runnable:
     """What from_pretrained takes."""
     item, traits = here.item, here.item.traits
     if here.there("adapter_config.json") and not here.there("config.json"):
@@ -284,7 +220,7 @@ def _folder(here: _Here, options: Options) -> Runnable:
     return _made(here, TRANSFORMERS, options)
 
 
-def _made(here: _Here, engine: str, options: Options) -> Runnable:
+def _made(here: Here, engine: str, options: Options) -> Runnable:
     item = here.item
     commit = here.revision.commit if here.revision is not None else ""
     wanted = Wanted(
@@ -303,16 +239,14 @@ def _made(here: _Here, engine: str, options: Options) -> Runnable:
     sees = engine == TRANSFORMERS and ("vision_config" in here.config or families.of(here.config) is not None)
     label = ", ".join(w for w in (item.traits.family, item.traits.quantization, wanted.quantization) if w)
     return Runnable(
-        here.target, engine, wanted, images=sees, writes=_writes(here.config), sizes=_sizes(item, commit), about=label
+        here.target,
+        engine,
+        wanted,
+        images=sees,
+        writes=writes_text(here.config),
+        sizes=_sizes(item, commit),
+        about=label,
     )
-
-
-def _writes(config: Mapping[str, Any]) -> bool:
-    """By the names of its classes; what names none, or says it comes with code of its own, is given the benefit."""
-    named = config.get("architectures")
-    if not isinstance(named, list) or not named or families.brings_code(config):
-        return True
-    return any(isinstance(a, str) and _WRITERS.search(a) for a in named)
 
 
 def _sizes(item: Item, commit: str) -> tuple[tuple[str, int], ...]:
@@ -325,7 +259,7 @@ def _sizes(item: Item, commit: str) -> tuple[tuple[str, int], ...]:
     return tuple((mode.name, mode.total) for mode in found.modes if not mode.reason)
 
 
-def _gguf(here: _Here, file: str, options: Options) -> Runnable:
+def _gguf(here: Here, file: str, options: Options) -> Runnable:
     path = os.path.join(here.folder, file)
     if not os.path.isfile(path):
         raise NotRunnable(f"{file} is not there", here.commands(), "incomplete")
@@ -334,7 +268,7 @@ def _gguf(here: _Here, file: str, options: Options) -> Runnable:
     commit = here.revision.commit if here.revision is not None else ""
     wanted = Wanted(os.path.dirname(path), name, here.item.name, commit, options.device)
     parts = [n for n in here.names if file.partition("-00001-of-")[0] + "-0" in n] if "-00001-of-" in file else [file]
-    size = sum(_size(os.path.join(here.folder, n)) for n in parts) + (_size(projector) if projector else 0)
+    size = sum(size_of(os.path.join(here.folder, n)) for n in parts) + (size_of(projector) if projector else 0)
     label = ", ".join(w for w in (here.item.traits.family, here.item.traits.quantization) if w)
     return Runnable(
         here.target,
@@ -346,13 +280,6 @@ def _gguf(here: _Here, file: str, options: Options) -> Runnable:
         sizes=((STORED, size + _RUNTIME),),
         about=label,
     )
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 def _ollama(item: Item, target: str, options: Options, where: Where | None) -> Runnable:

@@ -174,7 +174,7 @@ def _asked(session: Session, found: Selection, way: Way) -> Row | Runnable | Non
     except NotRunnable as e:
         if e.choices:
             return _asked(session, replace(found, file=e.choices[0]), way)
-        if e.code in ("not-a-model", "adapter", "other-program"):
+        if e.code in ("not-a-model", "adapter", "other-program", "state"):
             return None
         return Row(found.item.id, found.item.name, reason=e.reason, advice=e.advice)
 

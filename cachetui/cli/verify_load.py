@@ -100,7 +100,7 @@ def _subjects(session: Session, selection: Selection, *, named: bool) -> list[Ru
         if e.choices:
             files = [replace(selection, file=name) for name in e.choices]
             return [s for file in files for s in _subjects(session, file, named=named)]
-        if not named and e.code == "not-a-model":
+        if not named and e.code in ("not-a-model", "state"):
             return []
         return [Row(selection.item.id, UNCHECKED, reason=e.reason, advice=e.advice)]
 
