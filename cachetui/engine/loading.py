@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachetui import families
-from cachetui.engine import devices, environment, processors, repository
+from cachetui.engine import cpu_layers, devices, environment, processors, repository
 from cachetui.engine.architectures import Kind, class_of, read_config, remote_failed, unquantized
 from cachetui.engine.errors import DAMAGED, DEVICE, NO_MEMORY, NOT_INSTALLED, UNSUPPORTED, Cancelled, EngineError
 from cachetui.engine.progress import Reporter, listening
@@ -217,8 +217,8 @@ def _weights(
     model.eval()
     if quantizing:
         must_be_plain(wanted, model, kept)
-    if device == "cpu" and "bitsandbytes" in (repo.method, "bitsandbytes" if quantizing else ""):
-        _leave_odd_shapes(model)
+    if device == "cpu" and (quantizing or repo.method == "bitsandbytes"):
+        cpu_layers.mend(model)
     return model, _complete(repo, kind, info)
 
 
@@ -245,18 +245,6 @@ def must_be_plain(wanted: Wanted, model: Any, prefixes: tuple[str, ...]) -> None
     if bad:
         reason = f"{len(bad)} layers of {wanted.name} were quantized that must not be, such as {bad[0]}"
         raise EngineError(reason, f"name them: --skip {bad[0]}", UNSUPPORTED)
-
-
-def _leave_odd_shapes(model: Any) -> None:
-    """Where the CPU has AVX512-BF16 the first forward repacks 4-bit weights, and fails for shapes it has no blocks for.
-
-    bitsandbytes/functional.py, _convert_weight_packed_for_cpu: rows by 32, columns by the block size.
-    """
-    import bitsandbytes
-
-    for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit) and (module.out_features % 32 or module.in_features % 64):
-            module.support_avx512bf16_for_cpu = False
 
 
 def quantized_modules(model: Any) -> list[str]:
