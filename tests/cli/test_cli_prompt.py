@@ -302,3 +302,14 @@ def test_a_conversation(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal.send("\x04")
     terminal.until()
     assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 0
+
+
+def test_a_load_check_of_what_cannot_be_loaded(hub: Hub, run: Run) -> None:
+    hub.repo("org/pickled").revision({"config.json": json.dumps(READS).encode(), "model.bin": b"x" * 999})
+    hub.repo("org/rows", "dataset").revision({"a.parquet": b"PAR1"})
+    named = run("verify", "--load", "org/pickled", "hf:datasets/org/rows", code=1)
+    assert named.out.startswith("not checked  hf:org/pickled\n             its weights are pytorch")
+    assert "it is a dataset, not a model" in named.out and "2 not checked" in named.out
+    assert "compares no hashes" in run("verify", "--load", "--full", code=2).err
+    rows = run("verify", "--load", "--filter", "size<1", "--json", code=1)
+    assert "no model here that could be loaded" in rows.err
