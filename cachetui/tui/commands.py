@@ -159,16 +159,16 @@ class Card(Command):
     help = "Choose what memory is compared with: this machine, a card, so many GB; and the tokens of context."
 
 
-class Help(Command):
-    id, keys, section, does = "help", ("question_mark", "f1"), PROGRAM, "program:open_help"
-    title, footer = "Help: all keys", "help"
-    help = "All keys, and what the words and signs mean."
-
-
 class Palette(Command):
     id, keys, section, does = "palette", ("ctrl+p",), PROGRAM, "program:open_palette"
     title, footer = "Command palette", "commands"
     help = "Every command by name."
+
+
+class Help(Command):
+    id, keys, section, does = "help", ("question_mark", "f1"), PROGRAM, "program:open_help"
+    title, footer = "Help: all keys", "help"
+    help = "All keys, and what the words and signs mean."
 
 
 class Quit(Command):

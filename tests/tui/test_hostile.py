@@ -192,16 +192,16 @@ async def test_dialogs_of_archiving_survive_hostile_names(hostile_home: Path) ->
 _RUN = "import sys; from cachetui.config import Where; from cachetui.tui.app import run; sys.exit(run(Where.current()))"
 
 
-def _drive(keys: Sequence[str], columns: int = 140, lines: int = 45) -> tuple[str, int]:
+def _drive(keys: Sequence[str], columns: int = 140, lines: int = 45, run: str = _RUN) -> tuple[str, int]:
     """Everything that was written to a real pty while these keys were pressed, and the exit code.
 
     A key is pressed once the terminal is quiet; `key:text` waits for text on the screen after it.
     """
     pid, fd = pty.fork()
     if pid == 0:
-        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 10 * columns, 20 * lines))
         os.environ.update(TERM="xterm-256color", COLORTERM="truecolor", COLUMNS=str(columns), LINES=str(lines))
-        os.execv(sys.executable, [sys.executable, "-c", _RUN])
+        os.execv(sys.executable, [sys.executable, "-c", run])
     output = b""
     screen = pyte.Screen(columns, lines)
     stream = pyte.ByteStream(screen)

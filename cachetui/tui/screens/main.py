@@ -95,7 +95,7 @@ class MainScreen(Screen[None]):
             yield self.details
         yield self.job_line
         yield self.status
-        yield KeyLine(commands.footer_keys())
+        yield KeyLine(commands.footer_keys(), always=2)
 
     def on_mount(self) -> None:
         """Names that are there already stand on the first picture."""

@@ -114,8 +114,10 @@ class KeyLine(Widget):
             super().__init__()
             self.command = command
 
-    def __init__(self, keys: Sequence[tuple[str, str, str]]) -> None:
+    def __init__(self, keys: Sequence[tuple[str, str, str]], always: int = 0) -> None:
+        """`always`: so many of the last keys are shown however narrow it is."""
         super().__init__()
+        self._always = always
         self._keys = tuple(keys)
         """(command, key, label)"""
 
@@ -126,14 +128,16 @@ class KeyLine(Widget):
             self.refresh()
 
     def _fitting(self) -> list[tuple[str, str, str]]:
-        room = self.size.width - 1
+        ends = len(self._keys) - self._always
+        first, last = self._keys[:ends], self._keys[ends:]
+        room = self.size.width - 1 - sum(len(key) + len(label) + 3 for _, key, label in last)
         out = []
-        for command, key, label in self._keys:
+        for command, key, label in first:
             room -= len(key) + len(label) + 3
             if room < -2:
                 break
             out.append((command, key, label))
-        return out
+        return [*out, *last]
 
     def render(self) -> Content:
         """The line."""
