@@ -39,27 +39,44 @@ quant_dir_option = click.option(
 
 
 class Commands(VerbGroup):
-    """In the order of their use."""
+    """In the order of their use; what is none of them is a model to quantize."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """As people need them."""
-        return ["info", "verify", "clean"]
+        return ["make", "info", "verify", "clean"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Making has a module of its own."""
+        if cmd_name == "make":
+            from cachetui.cli.quantize_make import make
+
+            return make
+        return super().get_command(ctx, cmd_name)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """`quantize TARGET` is `quantize make TARGET`."""
+        if args and args[0] not in (*self.list_commands(ctx), *ctx.help_option_names):
+            args = ["make", *args]
+        return super().parse_args(ctx, args)
 
 
 @click.group(cls=Commands, context_settings=dict(CONTEXT))
 def quantize() -> None:
-    """Quantized models that are kept, so that nothing is quantized twice.
+    """Quantize a model once, keep the result, load it in a second: cachetui quantize TARGET.
 
     An entry is a complete folder, named by a hash of what it depends on: model, commit, dtype, every setting of the
-    quantization, rank, model class, library generations. They are items like any other: ls, show, archive, rm and
-    verify know them as quant:...
+    quantization, rank, model class, library generations. They are items like any other: ls, show, prompt, archive, rm
+    and verify know them as quant:...
 
     \b
     Examples:
+      cachetui quantize hf:Qwen/Qwen3-VL-2B-Instruct --bits 4 --dry-run
+      cachetui quantize make --help
       cachetui quantize info
       cachetui quantize verify --full
       cachetui quantize clean --older-than 30 --dry-run
       cachetui quantize clean --corrupted
+      cachetui quantize --self-test
     """
 
 

@@ -86,6 +86,18 @@ def pull(job: Json, into: str) -> Spec:
     return _spec("pull", f"pull {job['target']}", job, (into,) if into else (), resumable=True)
 
 
+def quantize(job: Json) -> Spec:
+    """Quantize what a plan's `job()` says and keep the result."""
+    how = {4: "nf4", 8: "int8"}.get(job["wanted"]["bits"], "")
+    title = f"quantize {job['target']} to {how}{' double-quant' if job['wanted']['double_quant'] else ''}"
+    return _spec("quantize", title, job, (job["folder"],), resumable=False)
+
+
+def self_test(folder: str) -> Spec:
+    """Try quantizing, keeping and loading in a folder."""
+    return _spec("self-test", f"test quantizing in {folder}", {"folder": folder}, (folder,), resumable=False)
+
+
 def adopt(
     where: Where,
     targets: Sequence[Target] = (),
