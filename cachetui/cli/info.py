@@ -7,13 +7,17 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cachetui import __version__, paths, units
 from cachetui.cli import common
 from cachetui.config import Where
 from cachetui.model import Problem, Root
 from cachetui.text import safe
+
+if TYPE_CHECKING:
+    from cachetui.quantized_entries.places import Place
+    from cachetui.quantized_entries.storage import Storage
 
 
 @common.verb()
@@ -35,9 +39,18 @@ def info(cache_dir: tuple[str, ...], search: tuple[str, ...], binary: bool, as_j
     common.recover(roots, dry_run=True)
     trashes = sorted({e.trash for e in entries(roots)})
     if as_json:
-        _emit(roots, problems, trashes, _archives(where))
+        _emit(roots, problems, trashes, _archives(where), where)
     else:
-        _print(roots, problems, trashes, _archives(where), binary or where.config.binary_units)
+        _print(roots, problems, trashes, _archives(where), where, binary or where.config.binary_units)
+
+
+def _quantized(where: Where) -> tuple[Place, Storage]:
+    """Where quantized models are kept, and what kind of drive that is."""
+    from cachetui.quantized_entries.places import place
+    from cachetui.quantized_entries.storage import storage
+
+    used = place(where)
+    return used, storage(used.path)
 
 
 def _files() -> dict[str, str]:
@@ -49,6 +62,8 @@ def _files() -> dict[str, str]:
         "history": paths.history_file(),
         "jobs": paths.jobs_file(),
         "archives": paths.archives_file(),
+        "states": paths.states_dir(),
+        "state_folders": paths.state_folders_file(),
         "verified": paths.verified_file(),
         "fallback_journal": paths.fallback_journal_dir(),
         "program": os.path.dirname(os.path.abspath(common.__file__)),
@@ -58,11 +73,16 @@ def _files() -> dict[str, str]:
 
 
 def _emit(
-    roots: Sequence[Root], problems: Sequence[Problem], trashes: Sequence[str], archives: Sequence[Archive]
+    roots: Sequence[Root],
+    problems: Sequence[Problem],
+    trashes: Sequence[str],
+    archives: Sequence[Archive],
+    where: Where,
 ) -> None:
     from cachetui.cli import data
     from cachetui.store import all_stores
 
+    used, drive = _quantized(where)
     data.emit(
         {
             "version": __version__,
@@ -71,6 +91,12 @@ def _emit(
             "stores": [{"name": s.name, "title": s.title} for s in all_stores()],
             "roots": [_root_row(r) for r in roots],
             "paths": {name: {**data.path_fields(p), "exists": os.path.exists(p)} for name, p in _files().items()},
+            "quantized": {
+                **data.path_fields(used.path),
+                "origin": used.origin,
+                "exists": os.path.isdir(used.path),
+                "storage": {"kind": drive.kind, "filesystem": data.plain(drive.file_system), "means": drive.words},
+            },
             "trash": [data.path_fields(t) for t in trashes],
             "archives": [
                 {
@@ -115,6 +141,7 @@ def _print(
     problems: Sequence[Problem],
     trashes: Sequence[str],
     archives: Sequence[Archive],
+    where: Where,
     binary: bool,
 ) -> None:
     from cachetui.cli.data import disk_of
@@ -135,6 +162,8 @@ def _print(
         out(f"! {safe(about)}: {safe(p.message)}" if about else f"! {safe(p.message)}")
     out()
     fields([(name.replace("_", " "), p if os.path.exists(p) else f"{p}  (not there)") for name, p in _files().items()])
+    used, drive = _quantized(where)
+    fields([("quantized models", f"{used.path} ({used.origin})"), ("", drive.words)])
     fields([("trash", t) for t in trashes])
     fields([("archive", _archive_line(a, binary)) for a in archives])
 

@@ -11,6 +11,8 @@ from cachetui import archives, hub_layout
 from cachetui.expected import Digest
 from cachetui.ledger import Scan
 from cachetui.model import Item
+from cachetui.quant_items import AGAIN as QUANT_AGAIN
+from cachetui.quant_items import STORE as QUANT
 from cachetui.state_items import AGAIN, STORE
 from cachetui.store import store_named
 
@@ -84,6 +86,9 @@ def download(item: Item, name: str) -> str:
     """The command that downloads a file again, in words; empty where nothing is known about its origin."""
     if item.store == STORE:
         return "delete it and save it again: " + dict(item.extra).get(AGAIN, "cachetui state save")
+    if item.store == QUANT:
+        again = dict(item.extra).get(QUANT_AGAIN, "cachetui quantize")
+        return f"verify --quarantine takes it away, then make it again: {again}"
     if item.store == "ollama":
         return f"verify --quarantine takes the damaged layer away, then: ollama pull {shlex.quote(item.name)}"
     origin = next((value for label, value in item.extra if label == "copy of"), "")

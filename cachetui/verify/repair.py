@@ -30,6 +30,7 @@ from cachetui.plans.model import (
 from cachetui.plans.survey import kind_of, reason
 from cachetui.plans.swap import step
 from cachetui.plans.vault import INCOMING
+from cachetui.quant_items import STORE as QUANT
 from cachetui.store import Selection
 from cachetui.targets import target_of
 from cachetui.transfer import pieces, staging
@@ -216,7 +217,9 @@ def quarantine(scan: Scan, verdicts: Sequence[Verdict]) -> Plan:
     refused: list[PlannedItem] = []
     for item, finding in damaged(scan, verdicts):
         whole = Selection(item)
-        if not os.path.lexists(finding.path):
+        if item.store == QUANT:  # without a file of it, it could not be loaded: it goes as a whole, and is made anew
+            selections.append(whole)
+        elif not os.path.lexists(finding.path):
             refused.append(
                 PlannedItem(whole, item.id, refused=f"{finding.path} is not there: {finding.offer or _WHOLE}")
             )

@@ -63,6 +63,12 @@ def test_info(folder: Path, home: Path) -> None:
     assert (other["exists"], other["origin"], other["entries"]) == (False, "quant_dir of config.toml", [])
 
 
+def test_the_program_s_info_names_the_folder_and_its_drive(folder: Path) -> None:
+    found = data("info")["quantized"]
+    assert (found["path"], found["origin"]) == (str(folder), "default") and found["storage"]["means"]
+    assert f"{folder} (default)" in run("info").stdout
+
+
 def test_a_memory_disk_is_called_one() -> None:
     shm = Path("/dev/shm")
     if not shm.is_dir():
@@ -119,8 +125,11 @@ def test_a_damaged_one(folder: Path) -> None:
     assert not entry.exists()
     run("undo", "-y")
     assert entry.exists()
-    run("verify", SHORT, "--quarantine", "-y", code=1)  # young: asks, and -y alone does not agree to that
-    assert entry.exists()
+    for path in (entry, *entry.rglob("*")):
+        os.utime(path, (time.time() - DAY, time.time() - DAY))
+    assert "cachetui quantize hf:org/name --bits 4" in run("verify", SHORT, code=1).stdout
+    run("verify", SHORT, "--quarantine", "-y")
+    assert not entry.exists()
 
 
 def test_what_is_old_goes(folder: Path) -> None:
