@@ -38,7 +38,9 @@ def percent(progress: Progress) -> str:
 
 
 def amount(progress: Progress, size: Size) -> str:
-    """`1.2 GB of 2.8 GB`, or counts of other units."""
+    """`1.2 GB of 2.8 GB`, or counts of other units; empty where nothing is counted."""
+    if not progress.done and not progress.total:
+        return ""
     if progress.unit != "bytes":
         of = f" of {progress.total:,}" if progress.total else ""
         return f"{progress.done:,}{of} {progress.unit}"

@@ -19,7 +19,7 @@ def work(request: Json, channel: Channel) -> Json:
     runnable = Runnable.from_json(request["runnable"])
 
     def progress(phase: str, done: int, total: int, name: str) -> None:
-        channel.progress(phase, done, total, name, "tensors")
+        channel.progress(phase, done, total, name, "tensors" if phase == "load" else "steps")
 
     begun = time.perf_counter()
     try:

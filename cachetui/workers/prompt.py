@@ -55,7 +55,7 @@ class Desk:
         engine = engine_of(runnable)
 
         def progress(phase: str, done: int, total: int, name: str) -> None:
-            channel.progress(phase, done, total, name, "tensors")
+            channel.progress(phase, done, total, name, "tensors" if phase == "load" else "steps")
 
         told = engine.load(runnable, progress, channel.cancelled)
         self._engine = engine
