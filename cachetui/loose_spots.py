@@ -127,6 +127,8 @@ class _Visit:
             lead = afar.follow(f"{folder.path}/{name}") if stat.S_ISLNK(st.st_mode) else None
             if name.endswith(".gguf") or not (stat.S_ISREG(st.st_mode) or lead is not None):
                 continue
+            if len(entries) > state_items.MANY and not is_weights(name):
+                continue
             if state_items.is_state(name, folder=folder) if lead is None else self._is_linked_state(lead):
                 found[name] = (st, lead)
             elif is_weights(name):

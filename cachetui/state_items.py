@@ -24,6 +24,8 @@ MODEL, COMMIT = "belongs to", "at commit"
 TOKENS, PICTURES, AGAIN = "tokens", "pictures", "made with"
 DEFAULT_SYSTEM = "You are a helpful AI assistant analyzing an image."
 """The system prompt of `state save` where none is given."""
+MANY = 5000
+"""Files in a folder up to which every one is looked into; beyond, only those named as weights are."""
 _SHOWN = 6
 _MAX_PROMPT = 300
 """Characters of a system prompt that are shown."""

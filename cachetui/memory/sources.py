@@ -59,6 +59,8 @@ def facts_of(item: Item, revision: str = "", *, thorough: bool = True) -> Facts:
     """
     if OFFLINE in item.states:
         raise NotAModel("it lies on a drive or server that is not there now")
+    if item.kind == "state":
+        raise NotAModel(f"it is a saved state: estimate {dict(item.extra).get('belongs to', 'its model')}")
     files = _files(item, revision)
     if not files:
         raise NotAModel("no file of it is here")

@@ -23,9 +23,6 @@ from cachetui.model import Item, Problem, Reporter, Root, RootScan, Stub
 from cachetui.states.errors import StateError
 from cachetui.store import Removal, Selection, Store, make_root
 
-_MANY = 5000
-"""Files in a folder of the user's up to which every one is looked into; beyond, only those named as weights are."""
-
 
 class States(Store):
     """Saved states, wherever they lie."""
@@ -136,7 +133,7 @@ class _Found:
                     entries = sorted((e.name, folder.lstat(e)) for e in listing)
                 files = [(n, st) for n, st in entries if stat.S_ISREG(st.st_mode) or stat.S_ISLNK(st.st_mode)]
                 for name, st in files:
-                    if len(files) > _MANY and not is_weights(name):
+                    if len(files) > state_items.MANY and not is_weights(name):
                         continue
                     if stat.S_ISLNK(st.st_mode):
                         yield from self._link(name, st)

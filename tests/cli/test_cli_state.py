@@ -111,6 +111,13 @@ def test_rm_is_a_plan_and_is_undone(kept: Path, run: Run) -> None:
     assert [i["store"] for i in run("ls", "--json").data["items"]] == ["hf"]
 
 
+def test_other_verbs_say_what_it_is(kept: Path, run: Run) -> None:
+    assert "it is a saved state: estimate hf:org/name" in run("estimate", "state:a_cache.pt", code=1).err
+    err = run("prompt", "state:a_cache.pt", "What is it?", code=1).err
+    assert "it is a saved state of hf:org/name" in err and f"cachetui prompt TEXT --state {kept}/a_cache.pt" in err
+    assert "state_folders" in run("info", "--json").data["paths"]
+
+
 def test_rm_takes_states_alone(kept: Path, run: Run) -> None:
     assert "no saved state: cachetui rm hf:org/name" in run("state", "rm", "hf:org/name", "-y", code=1).err
     assert "name what to delete" in run("state", "rm", code=2).err

@@ -113,7 +113,7 @@ def test_reading_leaves_every_access_time(mine: Path, where: Where) -> None:
 def test_a_folder_of_very_many_files_is_looked_at_by_name(
     mine: Path, where: Where, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cachetui.stores.state._MANY", 3)
+    monkeypatch.setattr("cachetui.state_items.MANY", 3)
     assert [i.id for i in states(where).items] == ["state:a_cache.pt"]
 
 
