@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from entry_world import COMMIT, IDENTITY, make, spoil_byte
 
 from cachetui.cli import cli
 from cachetui.demo.builders import Hub
-from cachetui.quantized_entries import entries
+from cachetui.quantized_entries import check, entries, find
 
 DAY = 86400
 SHORT = f"quant:{IDENTITY.key[:12]}"
@@ -178,3 +179,25 @@ def test_what_is_being_made_stays(folder: Path) -> None:
         making.begin()
         assert "Nothing is to be cleaned" in run("quantize", "clean", "--corrupted", "-y").stdout
         assert "it is being made" in run("quantize", "verify").stdout
+
+
+def test_an_archived_entry_is_still_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shm = Path("/dev/shm")
+    if not os.access(shm, os.W_OK):
+        pytest.skip("no second file system without root: /dev/shm")
+    entry = folder / IDENTITY.key
+    with TemporaryDirectory(prefix="cachetui-", dir=shm) as drive:
+        monkeypatch.setenv("CACHETUI_AND_BELOW", drive)
+        for path in (entry, *entry.rglob("*")):
+            os.utime(path, (time.time() - DAY, path.stat().st_mtime))
+        run("archive", SHORT, "--to", drive, "-y", "--include", "young")
+        assert entry.is_symlink()
+        assert check(str(entry), full=True)
+        (item,) = data("ls", "--store", "quant")["items"]
+        assert (item["id"], item["states"], item["name"]) == (SHORT, ["archived"], "org/name nf4")
+        assert data("verify", SHORT)["counts"]["intact"] == 1
+        assert "as it was written" in run("quantize", "verify", "--full").stdout
+        assert find(str(folder), IDENTITY) is not None
+        assert make(folder).path == str(entry)  # asked for again: it is there
+        run("restore", SHORT, "-y")
+        assert not entry.is_symlink() and check(str(entry), full=True)
