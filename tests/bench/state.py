@@ -25,7 +25,8 @@ from run import Row, table
 
 REACH = {100: 4.0, 300: 8.0}
 """How many times sooner the first word must come, by tokens before the question."""
-QUESTION = "what colour is this picture?"
+QUESTION = "red?"
+"""14 tokens with what the template puts behind it: as many as a sentence has in a real vocabulary."""
 SYSTEM = "you are a helpful assistant analyzing an image."
 _TEXT = {
     "vocab_size": 151936, "hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16,
