@@ -18,6 +18,9 @@ from cachetui.config import Where
 from cachetui.memory.model import FP32, HALF, INT8, NF4, NF4_DOUBLE, STORED
 from cachetui.model import OFFLINE, Item, Revision
 from cachetui.model_files import Here, size_of, writes_text
+from cachetui.quant_items import BAD
+from cachetui.quant_items import STORE as QUANT
+from cachetui.quantized_entries.listing import ENTRY, OLDER
 from cachetui.state_items import MODEL, STORE
 from cachetui.store import Selection
 from cachetui.targets import target_of
@@ -167,6 +170,13 @@ def _must_be_here(item: Item, target: str) -> None:
     if item.store == STORE:
         rows = dict(item.extra)
         raise NotRunnable(f"it is a saved state of {rows.get(MODEL, 'a model')}", rows.get("load it", ""), "state")
+    if item.store == QUANT and item.kind != ENTRY:
+        made = (
+            "an older script made it, and what it holds may be a pickle" if item.kind == OLDER else "it is not finished"
+        )
+        raise NotRunnable(made, "quantize the model again: cachetui quantize TARGET", "not-loaded")
+    if item.store == QUANT and (bad := next((p for p in item.problems if p.code == BAD), None)) is not None:
+        raise NotRunnable(f"it is damaged: {bad.message}", bad.hint, "damaged")
     if item.kind in ("orphan", "partial", "litter"):
         raise NotRunnable("there is no model in it", f"cachetui show {item.id} tells what it is")
 
