@@ -1,0 +1,59 @@
+"""Saved states in the tree: under their model, with what they are of, and deleted like everything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from state_world import save
+from tui_world import names, select, settle, until
+
+from cachetui import state_folders
+from cachetui.tui.app import CachetuiApp
+from cachetui.tui.screens.plan import PlanScreen
+from cachetui.tui.widgets.tree import ModelTree
+
+QWEN = "Qwen/Qwen3-VL-8B-Instruct"
+
+
+def _states(app: CachetuiApp) -> Path:
+    """A folder of the user's with a state of a model that is here and one of a model that is not."""
+    folder = Path(app.where.home) / "caches"
+    snapshots = Path(app.where.env["HF_HOME"]) / "hub" / "models--Qwen--Qwen3-VL-8B-Instruct" / "refs" / "main"
+    save(folder / "cat_cache.pt", repo=QWEN, commit=snapshots.read_text().strip(), images=("/p/cat.png",), tokens=312)
+    save(folder / "else.safetensors", repo="gone/model", images=("dog.png",))
+    (folder / "holiday.jpg").write_bytes(b"\xff\xd8\xff")
+    state_folders.remember(str(folder))
+    return folder
+
+
+def _line(app: CachetuiApp, title: str) -> str:
+    tree = app.screen_stack[0].query_one(ModelTree)
+    at = next(n for n in range(len(tree.rows)) if tree.rows[n].title == title)
+    return tree.render_line(at - tree.scroll_offset.y).text
+
+
+async def test_below_its_model_told_deleted_and_brought_back(app: CachetuiApp) -> None:
+    folder = _states(app)
+    async with app.run_test(size=(150, 50), notifications=True) as pilot:
+        main = await settle(pilot)
+        assert "else" in names(main) and "cat_cache.pt" not in names(main)
+        assert "1 state" in _line(app, QWEN)
+        select(main, QWEN)
+        await pilot.press("l")
+        await settle(pilot)
+        at = names(main).index("cat_cache.pt")
+        assert names(main)[at - 1] == QWEN and "312 tokens, cat" in _line(app, "cat_cache.pt")
+        select(main, "cat_cache.pt")
+        await settle(pilot)
+        shown = str(main.details._body.render())
+        for text in ("belongs to  hf:Qwen/Qwen3-VL-8B-Instruct", "tokens      312", "cat.png 64x48"):
+            assert text in shown, shown
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, PlanScreen))
+        await pilot.press("y")
+        await settle(pilot)
+        assert sorted(os.listdir(folder)) == ["else.safetensors", "holiday.jpg"] and "cat_cache.pt" not in names(main)
+        await pilot.press("u")
+        await until(pilot, lambda: "cat_cache.pt" in names(main))
+        assert (folder / "cat_cache.pt").exists()
