@@ -184,6 +184,21 @@ def test_a_state_without_pictures_on_a_model_that_sees(loaded: Load, pictures: l
     assert continued(model, stale, ASKED) != plain
 
 
+@pytest.mark.parametrize(("bits", "name"), [(4, "nf4"), (8, "int8")])
+def test_quantized_models_have_states_of_their_own(
+    bits: int, name: str, repo: Callable[..., Path], loaded: Load, pictures: list[images.Picture], tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs bitsandbytes (extra models)")
+    model = load(Wanted(str(repo("llava")), "llava", device="cpu", dtype="float32", bits=bits))
+    info = state.save(DISK, state.build(model, pictures, SYSTEM), str(tmp_path / "x"))
+    assert info.identity.quantization == name
+    asked = prompting.Question(ASKED, pictures, SYSTEM, max_new_tokens=20)
+    plain = prompting.ask(model, asked, two_chunks=True)
+    assert prompting.ask(model, asked, state=state.load(info.path, model)).text == plain.text
+    with pytest.raises(EngineError, match=f"quantization: the state has {name}, here it is none"):
+        state.load(info.path, loaded("llava"))
+
+
 def test_bytes_a_token_are_those_of_the_formula(loaded: Load, pictures: list[images.Picture]) -> None:
     from cachetui.memory.cache import cache_of
 
