@@ -67,12 +67,15 @@ class Session:
         return self._closed or self._dead.is_set()
 
     def memory(self) -> int:
-        """Bytes that its process holds now, those of a GPU as it last said; 0 where there is no process."""
+        """Bytes that its process holds now, and what it last said (`held`) it holds elsewhere: on a GPU, in a server.
+
+        0 where there is no process.
+        """
         if not (pid := self.pid):
             return 0
-        gpu = (self.loaded or {}).get("gpu_memory", 0)
+        held = (self.loaded or {}).get("held", 0)
         try:
-            return int(psutil.Process(pid).memory_info().rss) + (gpu if type(gpu) is int else 0)
+            return int(psutil.Process(pid).memory_info().rss) + (held if type(held) is int else 0)
         except psutil.Error:
             return 0
 
@@ -99,7 +102,10 @@ class Session:
             ready = self._ready(on_progress, cancel)
             if ready.state is not JobState.DONE:
                 return ready
-            return self._exchange(dict(request), on_event, on_progress, cancel)
+            ended = self._exchange(dict(request), on_event, on_progress, cancel)
+            if self.loaded is not None and type(held := (ended.result or {}).get("held")) is int:
+                self.loaded = {**self.loaded, "held": held}
+            return ended
 
     def kill(self) -> None:
         """End its process at once, whatever it does. Returns without waiting."""

@@ -13,9 +13,11 @@ from cachetui.jobs.child import DEFAULT, Settings
 from cachetui.jobs.model import Ended, JobState
 from cachetui.jobs.session import Event, Session, Tell
 from cachetui.memory import devices
-from cachetui.runnable import Runnable
+from cachetui.runnable import OLLAMA, Runnable
 
 IDLE_SECONDS = 300.0
+_SERVER_PATIENCE = 5.0
+"""Seconds that a server gets to free a model."""
 _TOLD = ("device", "dtype", "quantization", "folder")
 Free = Callable[[str], int]
 """Device as in `Wanted` -> bytes that a model may take there now."""
@@ -132,6 +134,12 @@ class Pool:
             self._changed.notify_all()
         if entry is None:
             return False
+        if entry.runnable.engine == OLLAMA and entry.session.loaded is not None and not entry.session.busy:
+            enough = threading.Event()
+            timer = threading.Timer(_SERVER_PATIENCE, enough.set)
+            timer.start()
+            entry.session.ask({"op": "free"}, None, enough)  # else the server keeps it for some minutes
+            timer.cancel()
         entry.session.close()
         return True
 

@@ -29,6 +29,12 @@ class Engine(Protocol):
     def ask(self, question: Question, on_token: Token, cancelled: Cancelled, state: str) -> Answer:
         """`state`: path of a saved one, or empty. Raises EngineError, Cancelled."""
 
+    def held(self) -> int:
+        """Bytes that it holds outside of this process: on a GPU, in a server."""
+
+    def free(self) -> None:
+        """Let go of what would stay when this process ends."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -78,6 +84,15 @@ class Transformers:
 
             found = states.load(state, self.loaded)
         return prompting.ask(self.loaded, question, on_token=on_token, cancelled=cancelled, state=found)
+
+    def held(self) -> int:
+        """Of GPUs."""
+        from cachetui.engine.usage import gpu_bytes
+
+        return gpu_bytes()
+
+    def free(self) -> None:
+        """Nothing stays."""
 
     def identity(self, seen: Seen, system: str) -> Identity:
         """What a state of this is known by. Raises EngineError."""
@@ -132,6 +147,15 @@ class Other:
             raise EngineError("only models that transformers runs have saved states", "ask without --state")
         answer: Answer = self.module.ask(self.loaded, question, on_token=on_token, cancelled=cancelled)
         return answer
+
+    def held(self) -> int:
+        """What a server has in memory for it."""
+        return int(self.loaded.memory) if hasattr(self.loaded, "free") else 0
+
+    def free(self) -> None:
+        """Ask a server to free it."""
+        if hasattr(self.loaded, "free"):
+            self.loaded.free()
 
 
 def engine_of(runnable: Runnable) -> Engine:

@@ -3,7 +3,8 @@
 {"op": "load", "runnable": {...}}: first, once. {"op": "ask", "text", "images", "system", "max_new_tokens",
 "temperature", "seed", "max_pixels", "resize", "state", "auto_state"}: events `token`, then the answer; with
 `auto_state` a saved state that fits is used. {"op": "save-state", "images", "system", "output", "max_pixels",
-"resize", "seed"}: what it became; `output` is a file, a folder, or empty for the default folder.
+"resize", "seed"}: what it became; `output` is a file, a folder, or empty for the default folder. {"op": "free"}: let
+go of what would stay when this process ends. Results have `held`: bytes outside of this process.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ class Desk:
                     return self._ask(request, channel)
                 case "save-state":
                     return self._save(request, channel)
+                case "free":
+                    self._must_be_loaded().free()
+                    return {}
         except EngineError as e:
             raise WorkFailed(e.reason, e.advice, {"code": e.code}) from None
         except Cancelled:
@@ -59,7 +63,7 @@ class Desk:
 
         told = engine.load(runnable, progress, channel.cancelled)
         self._engine = engine
-        return {"engine": runnable.engine, **told, "seconds": time.perf_counter() - begun, **_memory()}
+        return {"engine": runnable.engine, **told, "seconds": time.perf_counter() - begun, "held": engine.held()}
 
     def _ask(self, request: Json, channel: Channel) -> Json:
         engine = self._must_be_loaded()
@@ -72,7 +76,7 @@ class Desk:
             channel.event("token", text=text)
 
         answer = engine.ask(question, on_token, channel.cancelled, state)
-        result = {**answer.to_json(), "state": state, **_memory()}
+        result = {**answer.to_json(), "state": state, "held": engine.held()}
         if answer.finish == "cancelled":
             raise WorkCancelled(result)
         return result
@@ -109,12 +113,6 @@ class Desk:
         if self._engine is None:
             raise WorkFailed("no model is loaded")
         return self._engine
-
-
-def _memory() -> Json:
-    from cachetui.engine.usage import gpu_bytes
-
-    return {"gpu_memory": gpu_bytes()}
 
 
 def _must_fit(path: str, who: Identity, fields: tuple[str, ...]) -> None:

@@ -35,7 +35,7 @@ def work(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
         "text": f"Red.\n\x1b]0;owned\x07 {said}", "tokens": 12, "prompt_tokens": 30, "first_token_seconds": 0.25,
         "seconds": 1.0, "tokens_per_second": 16.0, "finish": "stop", "state_used": bool(request["state"]),
         "state": request["state"], "state_seconds": 0.004, "reason": "no saved state was given", "advice": "be brief",
-        "gpu_memory": 0,
+        "held": 0,
     }  # fmt: skip
 
 

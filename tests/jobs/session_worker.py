@@ -38,7 +38,7 @@ def work(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
         if channel.cancelled() and not request.get("deaf"):
             raise WorkCancelled({"so_far": _KNOWS["asked"]})
         time.sleep(0.005)
-    return {"pid": os.getpid(), "asked": _KNOWS["asked"], "gpu_memory": request.get("gpu", 0)}
+    return {"pid": os.getpid(), "asked": _KNOWS["asked"], "held": request.get("held", 0)}
 
 
 if __name__ == "__main__":

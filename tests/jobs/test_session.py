@@ -52,7 +52,7 @@ def in_thread(work: Callable[[], Ended]) -> Callable[[], Ended]:
 
 
 def test_one_process_answers_again_and_again(open_session: Any) -> None:
-    session = open_session(steps=3, gpu=1000)
+    session = open_session(steps=3, held=1000)
     told: list[Any] = []
     events: list[Any] = []
     assert (session.pid, session.memory(), session.loaded) == (0, 0, None)
@@ -63,9 +63,11 @@ def test_one_process_answers_again_and_again(open_session: Any) -> None:
     assert session.loaded["asked"] == 1 and first.result["asked"] == 2
     for n in range(30):  # as fast as it goes: an answer may not be taken for the next one's
         answer = session.ask({"tokens": n})
-        assert answer.result == {"pid": session.pid, "asked": n + 3, "gpu_memory": 0}
+        assert answer.result == {"pid": session.pid, "asked": n + 3, "held": 0}
     assert not session.busy and not session.over
     assert session.memory() > 1_000_000
+    session.ask({"held": 1 << 40})
+    assert session.memory() > 1 << 40
 
 
 def test_a_failure_leaves_it_ready(open_session: Any) -> None:
