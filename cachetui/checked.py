@@ -41,10 +41,11 @@ def load(path: str, limit: int) -> Any:
         os.close(fd)
 
 
-def mapping(value: Any) -> Mapping[str, Any]:
-    """A JSON object."""
+def mapping(value: Any, name: str = "") -> Mapping[str, Any]:
+    """A JSON object; `name` is what it is called in the file, where it is not an archive's manifest."""
     if not isinstance(value, dict):
-        raise CheckError("it is damaged: not what an archive's manifest looks like")
+        what = f"{name} is no object" if name else "not what an archive's manifest looks like"
+        raise CheckError(f"it is damaged: {what}")
     return value
 
 

@@ -139,12 +139,12 @@ def read_header(fd: int) -> Header:
         body = json.loads(raw[8:], object_pairs_hook=_once)
         if not isinstance(body, dict):
             raise CheckError("it is no object")
-        meta = mapping(body.pop("__metadata__", {}))
+        meta = mapping(body.pop("__metadata__", {}), "__metadata__")
     except (ValueError, RecursionError, CheckError) as e:
         raise StateError(DAMAGED, f"its header is damaged: {e}") from None
     _check_seal(meta, raw)
     try:
-        info = mapping(json.loads(_string(meta, _INFO), object_pairs_hook=_once))
+        info = mapping(json.loads(_string(meta, _INFO), object_pairs_hook=_once), _INFO)
         tensors = _tensors(body, size - 8 - length)
         return Header(tensors, info, 8 + length, _string(meta, _DATA), size)
     except (ValueError, RecursionError, CheckError) as e:

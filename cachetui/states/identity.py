@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -69,7 +70,7 @@ class Identity:
     @classmethod
     def from_json(cls, body: Any) -> Identity:
         """What anybody may have written. Raises CheckError."""
-        body = mapping(body)
+        body = mapping(body, "identity")
         texts = {f.name: _text(body, f.name) for f in fields(cls) if f.type == "str"}
         images = rows(body, "images")
         if len(images) > MAX_IMAGES:
@@ -77,7 +78,7 @@ class Identity:
         resize = body.get("resize")
         if resize is not None:
             resize = _sides(dict(zip(("width", "height"), rows(body, "resize"), strict=False)))
-        found = tuple(Image(_text(mapping(i), "name"), _text(i, "sha256"), *_sides(i)) for i in images)
+        found = tuple(Image(_text(mapping(i, "a picture"), "name"), _text(i, "sha256"), *_sides(i)) for i in images)
         return cls(**texts, images=found, max_pixels=size(body, "max_pixels"), resize=resize)
 
 
@@ -132,12 +133,16 @@ def _text(body: Mapping[str, Any], key: str) -> str:
     value = body.get(key)
     if not isinstance(value, str) or len(value) > (MAX_SYSTEM if key == "system" else _MAX_TEXT):
         raise CheckError(f"it is damaged: {key} is no text")
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise CheckError(f"it is damaged: {key} is no text") from None
     return value
 
 
 def _sides(body: Any) -> tuple[int, int]:
     """Width and height of a picture that one could have."""
-    body = mapping(body)
+    body = mapping(body, "a size")
     width, height = size(body, "width"), size(body, "height")
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
         raise CheckError(f"it is damaged: no picture has {width}x{height} pixels")

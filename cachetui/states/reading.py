@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cachetui.checked import CheckError, mapping, number, rows, size, text
+from cachetui.checked import CheckError, number, rows, size, text
 from cachetui.states import form
 from cachetui.states.errors import DAMAGED, PICKLE, StateError
 from cachetui.states.identity import Identity
@@ -153,7 +153,7 @@ def _info(path: str, header: form.Header) -> StateInfo:
         if not 0 < tokens <= MAX_TOKENS or len(layers) > MAX_LAYERS:
             raise CheckError(f"it is damaged: {tokens} tokens in {len(layers)} layers")
         return StateInfo(
-            path, Identity.from_json(mapping(body.get("identity"))), tokens, header.size, number(body, "created"),
+            path, Identity.from_json(body.get("identity")), tokens, header.size, number(body, "created"),
             text(body, "model"), text(body, "device"), text(body, "program"), layers, header.data_sha256,
         )  # fmt: skip
     except CheckError as e:

@@ -163,6 +163,7 @@ def who(name: str, value: Any) -> Callable[[Any, Any], None]:
 
 
 HOSTILE: dict[str, Callable[[Any, Any], Any]] = {
+    "a name that no file could have": who("system", "\ud800"),
     "shape of 2**120": put("shape", [1 << 40, 1 << 40, 1 << 40]),
     "negative shape": put("shape", [-1, -2, 5, 4]),
     "float shape": put("shape", [1.0, 2, 5, 4]),
