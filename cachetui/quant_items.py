@@ -23,7 +23,7 @@ from cachetui.model import (
     Root,
     Traits,
 )
-from cachetui.quantized_entries.listing import ENTRY, OLDER, UNFINISHED, Entry, look
+from cachetui.quantized_entries.listing import ENTRY, OLDER, STAGING, UNFINISHED, Entry, look
 from cachetui.quantized_entries.manifest import MANIFEST, Manifest
 from cachetui.store import Removal, Selection
 from cachetui.text import encode_target
@@ -43,7 +43,9 @@ def identifiers(names: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in names:
-        short = name[:_SHORT] if len(name) == 64 else name
+        beginning = STAGING if name.startswith(STAGING) else ""
+        key = name[len(beginning) :]
+        short = beginning + key[:_SHORT] if len(key) == 64 else name
         if short in taken:
             short = name
         taken.add(short)
@@ -139,7 +141,10 @@ def _traits(folder: str, names: tuple[str, ...], manifest: Manifest | None) -> T
             return None
 
     found = traits(tuple(n for n in names if n != MANIFEST), read)
-    return found if manifest is None or found.quantization else replace(found, quantization=manifest.identity.label)
+    if manifest is None:
+        return found
+    who = manifest.identity
+    return replace(found, quantization=who.label if who.label.startswith(who.method) else f"{who.method} {who.label}")
 
 
 def _older(item: Item) -> Item:

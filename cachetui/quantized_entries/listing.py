@@ -33,7 +33,10 @@ class Entry:
     @property
     def name(self) -> str:
         """For people."""
-        return self.manifest.name if self.manifest is not None else os.path.basename(self.path)
+        if self.manifest is not None:
+            return self.manifest.name
+        name = os.path.basename(self.path)
+        return f"unfinished {name[len(STAGING) :][:12]}" if self.kind == UNFINISHED else name
 
 
 def kind_of(name: str, st: os.stat_result) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from cachetui.filesystem import mount_of
 from cachetui.transfer.medium import rotates
 from cachetui.units import size
 
+_BLOCKS = Path("/sys/dev/block")
 _MEMORY = frozenset(("tmpfs", "ramfs"))
 SSD, ROTATING, NETWORK, MEMORY, UNKNOWN = "SSD", "rotating", "network", "memory", "unknown"
 _RATES = {SSD: (500, 3000), ROTATING: (100, 220), NETWORK: (50, 110), MEMORY: (2000, 8000)}
@@ -18,7 +20,7 @@ _MEANS = {
     ROTATING: "loading waits for the disk: an SSD is several times quicker",
     NETWORK: "loading waits for the network, and stops where the server is away",
     MEMORY: "the quickest, and gone when the machine restarts; it takes the memory that models need",
-    UNKNOWN: "how quick it is cannot be told",
+    UNKNOWN: "a virtual disk, or one whose speed cannot be told",
 }
 
 
@@ -46,7 +48,7 @@ class Storage:
         found = self.seconds(count)
         if found is None or count <= 0:
             return ""
-        return f"{size(count)} usually take {found[0]:.1f} to {found[1]:.1f} s to read from it"
+        return f"{size(count)} usually take {found[0]:.1f} to {found[1]:.1f} s to read"
 
 
 def storage(folder: str) -> Storage:
@@ -63,14 +65,24 @@ def storage(folder: str) -> Storage:
         return Storage(NETWORK, mount.type)
     if rotates(above):
         return Storage(ROTATING, mount.type)
-    return Storage(SSD if _is_disk(above, mount.source) else UNKNOWN, mount.type)
+    return Storage(SSD if _is_solid(above, mount.source) else UNKNOWN, mount.type)
 
 
-def _is_disk(path: str, source: str) -> bool:
-    """Whether a block device stands behind it, as far as can be told: then it is one without a head."""
-    if source.startswith("/dev/"):
-        return True
+def _is_solid(path: str, source: str) -> bool:
+    """Whether a drive without a head stands behind it, as far as the system tells: a virtual disk may be anything."""
     try:
-        return os.major(os.stat(path).st_dev) != 0
+        device = os.stat(source).st_rdev if source.startswith("/dev/") else os.stat(path).st_dev
+        return _solid(f"{os.major(device)}:{os.minor(device)}")
     except (OSError, AttributeError):
         return False
+
+
+def _solid(device: str) -> bool:
+    """Whether a block device, or all that it stands on (crypt, LVM, RAID), is one. Raises OSError."""
+    real = (_BLOCKS / device).resolve(strict=True)
+    if below := list((real / "slaves").glob("*")):
+        return all(_solid((slave / "dev").read_text().strip()) for slave in below)
+    folder = real if (real / "queue").is_dir() else real.parent
+    if any(part.startswith(("nvme", "mmcblk")) for part in real.parts):
+        return True
+    return any(p.startswith("sd") for p in real.parts) and (folder / "queue/rotational").read_text().strip() == "0"

@@ -166,7 +166,7 @@ def test_what_lies_in_a_folder(entry: Path) -> None:
         "a" * 32: ("older", "a" * 32, False),
         "b" * 32 + ".pt": ("older", "b" * 32 + ".pt", False),
         "f" * 32: ("older", "f" * 32, False),
-        ".cachetui-making-" + "1" * 64: ("unfinished", ".cachetui-making-" + "1" * 64, False),
+        ".cachetui-making-" + "1" * 64: ("unfinished", "unfinished " + "1" * 12, False),
     }
     assert entries(str(folder / "nowhere")) == ()
     known = find(str(folder), read(str(entry)).identity)
