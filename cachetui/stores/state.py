@@ -115,9 +115,7 @@ class _Found:
         return self._flat() if self.root.ours_only else self._deep()
 
     def other(self, items: Iterable[Item]) -> int:
-        """Blocks of what is no item; nothing of it is ours in a folder of the user's."""
-        if self.root.ours_only:
-            return 0
+        """Blocks of what is no item; of a folder of the user's nothing was gathered."""
         seen = {(b.dev, b.ino) for item in items for b in item.blobs}
         total = self.overhead
         for dev, ino, blocks in self.rest:

@@ -225,6 +225,16 @@ def test_states_among_folders_of_models_hide_no_model(home: Path, where: Where) 
     assert not (models / "states" / "one").exists() and (models / "states" / "two.safetensors").exists()
 
 
+def test_a_folder_inside_another_store_hides_nothing_of_that(home: Path, where: Where) -> None:
+    assets = home / ".cache" / "huggingface" / "assets"
+    write(assets / "lib" / "a.json", bytes(9000))
+    before = {r.root.path: r.allocated for r in scan(where, stores=["hf-home"]).roots}
+    state_folders.remember(str(assets / "lib"))
+    found = scan(where)
+    assert {r.root.path: r.allocated for r in found.roots if r.root.store == "hf-home"} == before
+    assert [r.nested for r in found.roots if r.root.store == "hf-home"] == [()] and before
+
+
 def damage(path: Path, at: int, byte: int | None = None) -> None:
     data = bytearray(path.read_bytes())
     data[at] = data[at] ^ 0x55 if byte is None else byte
