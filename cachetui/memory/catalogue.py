@@ -145,6 +145,10 @@ ROWS: tuple[Row, ...] = (
         "Qwen/Qwen3-0.6B", _qwen3(1024, 28, 16, 3072, tie_word_embeddings=True),
         _QWEN3, ("qwen3-0.6b",), False, True,
     ),
+    Row(
+        "Qwen/Qwen3-4B", _qwen3(2560, 36, 32, 9728, tie_word_embeddings=True),
+        _QWEN3, ("qwen3-4b",), False, True,
+    ),
     Row("Qwen/Qwen3-8B", _qwen3(4096, 36, 32, 12288), _QWEN3, ("qwen3-8b",), False, True),
     Row("Qwen/Qwen3-14B", _qwen3(5120, 40, 40, 17408), _QWEN3, ("qwen3-14b",), False, True),
     Row("Qwen/Qwen3-32B", _qwen3(5120, 64, 64, 25600), _QWEN3, ("qwen3-32b",), False, True),
@@ -322,7 +326,9 @@ def facts(repo: str) -> Facts:
     notes: list[str] = []
     if any(len(t.shape) == 3 and ".experts." in t.name for t in tensors):
         notes.append("transformers 5 fuses the experts, and bitsandbytes leaves them as they are: take a GGUF or GPTQ")
-    if not row.native:
+    if row.native:
+        notes.append("transformers 5 loads it natively")
+    else:
         notes.append(f"transformers 5 has no class for it: remote code, or take {row.successor}")
     label = {"F16": "fp16", "BF16": "bf16", "F32": "fp32"}[tensors[0].dtype]
     source = f"{row.source}, read {READ}"

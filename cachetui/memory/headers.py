@@ -80,7 +80,8 @@ def safetensors_header(raw: bytes) -> tuple[Tensor, ...]:
         raise BadHeader("the header is no JSON") from None
     if not isinstance(header, dict):
         raise BadHeader("the header is no JSON object")
-    return tuple([_tensor(name, row) for name, row in header.items() if name != "__metadata__"])
+    shapes: dict[tuple[object, ...], tuple[int, ...]] = {}
+    return tuple([_tensor(name, row, shapes) for name, row in header.items() if name != "__metadata__"])
 
 
 def _read(fd: int, length: int) -> bytes:
@@ -94,18 +95,29 @@ def _read(fd: int, length: int) -> bytes:
     return b"".join(chunks)
 
 
-def _tensor(name: str, row: object) -> Tensor:
-    if not isinstance(row, dict):
-        raise BadHeader("a tensor without a description")
-    dtype, shape, span = row.get("dtype"), row.get("shape"), row.get("data_offsets")
-    if not isinstance(dtype, str) or not isinstance(shape, list) or not isinstance(span, list) or len(span) != 2:
+def _tensor(name: str, row: object, shapes: dict[tuple[object, ...], tuple[int, ...]]) -> Tensor:
+    """One row of the header. `shapes`: those that were found possible; a model has few."""
+    try:
+        dtype, shape, (start, end) = row["dtype"], row["shape"], row["data_offsets"]  # type: ignore[index]
+        key = tuple(shape)
+        known = shapes.get(key)
+    except (TypeError, KeyError, ValueError):
+        raise BadHeader("a tensor without dtype, shape or place") from None
+    if known is None:
+        if len(key) > _MAX_SHAPE:
+            raise BadHeader("a tensor with too many dimensions")
+        known = shapes[key] = tuple([_count(n) for n in key])
+    if type(dtype) is not str:
         raise BadHeader("a tensor without dtype, shape or place")
-    if len(shape) > _MAX_SHAPE:
-        raise BadHeader("a tensor with too many dimensions")
-    for n in (*shape, *span):
-        if type(n) is not int or not 0 <= n < _MAX_NUMBER:
-            raise BadHeader("a tensor with an impossible shape or place")
-    return Tensor(name, dtype, tuple(shape), max(span[1] - span[0], 0))
+    if type(start) is not int or type(end) is not int or not 0 <= start <= _MAX_NUMBER or not 0 <= end < _MAX_NUMBER:
+        raise BadHeader("a tensor with an impossible shape or place")
+    return Tensor(name, dtype, known, end - start if end > start else 0)
+
+
+def _count(number: object) -> int:
+    if type(number) is not int or not 0 <= number < _MAX_NUMBER:
+        raise BadHeader("a tensor with an impossible shape or place")
+    return number
 
 
 def gguf_values(path: str) -> tuple[dict[str, str | int | float | bool], int]:

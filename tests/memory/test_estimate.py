@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from memory_world import LLAMA, gguf, item, repo, weights, where_of
 
 from cachetui.demo.builders import Hub, OllamaStore, local_dir
-from cachetui.memory import catalogue, devices, planner
+from cachetui.memory import catalogue, devices, planner, running
 from cachetui.memory.estimating import estimate
 from cachetui.memory.model import BEST_FIRST, HALF, NF4, STORED, TRAINING, Ask, Device, Fit
-from cachetui.memory.sources import NotAModel, facts_of
+from cachetui.memory.shapes import likes_of, tensors_of
+from cachetui.memory.sources import NotAModel, facts_of, labelled
 from cachetui.memory.training import trainable
+from cachetui.memory.weights import alike
 
 
 def count_by_hand() -> int:
@@ -241,3 +246,132 @@ def test_the_planner_adds_up() -> None:
     assert plan.recommended > plan.more_high
     assert planner.plan([], datasets=10**9).total_high == 10**9
     assert planner.plan([]).total_high == 0
+
+
+class _Nvml(ModuleType):
+    """nvidia-ml-py as far as it is asked here, for a machine with two cards."""
+
+    NVMLError = type("NVMLError", (Exception,), {})
+    broken = False
+
+    def nvmlInit(self) -> None:
+        if self.broken:
+            raise self.NVMLError("no driver")
+
+    def nvmlShutdown(self) -> None: ...
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 2
+
+    def nvmlDeviceGetHandleByIndex(self, n: int) -> int:
+        return n
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:
+        return SimpleNamespace(total=24 << 30, free=(20 + handle) << 30)
+
+    def nvmlDeviceGetName(self, handle: int) -> bytes | str:
+        return b"NVIDIA GeForce RTX 3090" if handle else "NVIDIA GeForce RTX 4090"
+
+
+def test_every_nvidia_card_and_ram(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml = _Nvml("pynvml")
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    found = devices.here()
+    assert [(d.name, d.kind, d.usable >> 30) for d in found[:2]] == [
+        ("NVIDIA GeForce RTX 4090", "gpu", 20),
+        ("NVIDIA GeForce RTX 3090", "gpu", 21),
+    ]
+    assert found[2].kind == "ram"
+    nvml.broken = True
+    assert [d.kind for d in devices.here()] == ["ram"]
+
+
+def test_apple_memory_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices.sys, "platform", "darwin")
+    monkeypatch.setattr(devices.platform, "machine", lambda: "arm64")
+    [one] = devices.here()
+    assert one.kind == "unified" and one.usable <= one.total * 0.75
+
+
+def test_a_card_as_a_person_writes_it() -> None:
+    assert devices.card("8").total == devices.card("8 GB").total == 8 * 10**9
+    assert devices.card("24GiB").total == 24 << 30
+    assert devices.card("rtx 2080").name == "RTX 2080"
+    assert devices.chosen("") == devices.chosen(" ") or devices.chosen("")[-1].kind in ("ram", "unified")
+    for wrong in ("3090x", "", "8 XB"):
+        with pytest.raises(devices.UnknownCard):
+            devices.card(wrong)
+
+
+def run_of(name: str, card: str, ram: int = 32 * 10**9) -> running.Run:
+    found = [estimate(catalogue.facts(r.repo)) for r in catalogue.ROWS]
+    return next(r for r in running.what_runs(found, devices.card(card), ram) if r.estimate.name == name)
+
+
+def test_four_bits_are_proposed_where_the_stored_precision_does_not_go_in() -> None:
+    take = {c: run_of("mistralai/Mistral-7B-v0.1", c).take for c in ("24GB", "12GB", "8GB", "5.5GB")}
+    assert {c: t.name if t else None for c, t in take.items()} == {
+        "24GB": STORED, "12GB": NF4, "8GB": NF4, "5.5GB": "nf4 double-quant",
+    }  # fmt: skip
+    short = run_of("Qwen/Qwen3-VL-8B-Instruct", "RTX 2080")
+    assert short.is_short and 512 <= short.context < 4096 and short.fit is Fit.TIGHT
+    assert short.instead[0].name == "GGUF Q4_K_M"
+
+
+def test_what_still_works() -> None:
+    moe = run_of("Qwen/Qwen3-VL-30B-A3B-Instruct", "RTX 3090")
+    assert moe.take is None and moe.runs and [w.name for w in moe.instead][:2] == ["GGUF Q4_K_M", "GPTQ 4-bit"]
+    assert moe.uses and running.INFERENCE in moe.uses
+    big = run_of("Qwen/Qwen3-32B", "RTX 2080")
+    assert not big.runs and [w.name for w in big.instead] == [
+        "GGUF Q4_K_M on the CPU, slowly",
+        "a hosted API, such as Alibaba Cloud Model Studio",
+    ]
+    only = run_of("meta-llama/Llama-3.3-70B-Instruct", "RTX 2080").instead
+    assert [w.name for w in only] == ["a hosted API, such as Hugging Face Inference Providers"]
+    assert only[0].need == only[0].download == 0
+
+
+def test_what_a_model_is_good_for() -> None:
+    assert run_of("microsoft/phi-2", "RTX 2080").uses == (running.LEARNING, running.PRODUCTION)
+    assert run_of("mistralai/Mistral-7B-v0.1", "RTX 2080").uses == (running.QUALITY,)
+    assert run_of("Qwen/Qwen2.5-VL-7B-Instruct", "RTX 2080").uses == (running.QUALITY, running.INFERENCE)
+    assert run_of("mistralai/Mistral-7B-v0.1", "H100").uses == (running.PRODUCTION,)
+
+
+def test_a_gguf_weighs_what_is_published() -> None:
+    """2.50 GB: the card of bartowski/Qwen_Qwen3-4B-GGUF (llama.cpp b5200); a vocabulary is some MB of it."""
+    [size] = [v.weights for v in estimate(catalogue.facts("Qwen/Qwen3-4B")).variants if v.name == "GGUF Q4_K_M"]
+    assert 2.48e9 < size < 2.50e9
+
+
+def test_sizes_by_class() -> None:
+    sizes = {c.name: dict(c.modes) for c in running.by_class()}
+    assert list(sizes) == ["0.6B", "8B", "14B", "32B", "70B", "235B MoE"]
+    assert all(m["nf4 double-quant"] < m["nf4"] for m in sizes.values())
+    assert sizes["235B MoE"]["GPTQ 4-bit"] < sizes["235B MoE"]["GGUF Q4_K_M"] < sizes["235B MoE"]["nf4"] / 3
+
+
+def test_labels_of_sizes() -> None:
+    said = ["1.5B", "270M", "8b", "", "8x7B", "huge", "1e99B"]
+    assert [labelled(t) for t in said] == [1_500_000_000, 270_000_000, 8_000_000_000, 0, 0, 0, 0]
+
+
+def test_looking_at_headers_is_no_use_of_a_model(hub: Hub, home: Path) -> None:
+    repo(hub, "org/llama", LLAMA)
+    found = item(where_of(home), "hf:org/llama")
+    blobs = [p for p in home.rglob("blobs/*") if p.is_file()]
+    for p in blobs:
+        os.utime(p, (1_500_000_000, 1_600_000_000))
+    facts_of(found)
+    assert {p.stat().st_atime for p in blobs} == {1_500_000_000.0}
+
+
+def test_the_likes_of_all_layers_are_counted_together() -> None:
+    config = catalogue.named("tinyllama")[0].config
+    each, likes = tensors_of(config), likes_of(config)
+    assert len(each) == 201 and len(likes) < 20
+    assert sorted((t.shape, t.size, t.number) for t in alike(each)) == sorted(
+        (t.shape, t.size, t.number) for t in likes
+    )
+    assert len({t.name for t in each}) == len(each)
