@@ -15,6 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+import psutil
+
 from cachetui.jobs import protocol
 from cachetui.jobs.environment import of_child
 from cachetui.jobs.model import Json
@@ -66,6 +68,7 @@ class Child:
         self._stderr: deque[bytes] = deque(maxlen=_KEPT_LINES)
         self.killed_at: float | None = None
         """Of the monotonic clock; what the worker says after it is not heard."""
+        self._worked: list[float] = []
         self.misspoke = ""
         """How the worker broke the protocol, for which it was killed."""
         command = settings.command(kind)
@@ -220,6 +223,19 @@ class Child:
             os.close(self._woken)
             os.close(self._wake)
             self._wake = -1
+
+    def works(self) -> bool:
+        """Whether it computed or read since this was last asked: native code may keep it from saying so for minutes."""
+        try:
+            process = psutil.Process(self.pid)
+            times = process.cpu_times()
+            now: list[float] = [times.user, times.system]
+            if hasattr(process, "io_counters"):
+                now.append(process.io_counters().read_bytes)
+        except psutil.Error:
+            return False
+        before, self._worked = self._worked, now
+        return now != before
 
     def death(self) -> str:
         """How it ended that did not say so, from its last lines. After `finish`."""

@@ -160,6 +160,8 @@ class Run:
         elif self._paused:
             self._alive_at = self._moved_at = now
             self._meter.restart()
+        elif now - self._alive_at > settings.silent and self._child is not None and self._child.works():
+            self._alive_at = now
         elif now - self._alive_at > settings.silent:
             self._ended = Ended(
                 JobState.FAILED,

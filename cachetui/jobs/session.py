@@ -285,5 +285,8 @@ class _Talk:
             self._asked_at = now
             self._child.post(protocol.line("cancel"))
         elif now - self._alive_at > self._settings.silent:
+            if self._child.works():
+                self._alive_at = now
+                return
             self.gave_up = f"no sign of life from the worker for {self._settings.silent:.0f} s, so it was stopped"
             self._child.kill()

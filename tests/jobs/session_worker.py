@@ -33,6 +33,8 @@ def work(request: dict[str, Any], channel: Channel) -> dict[str, Any]:
         channel.progress("load", n + 1, request["steps"], "w")
     for n in range(request.get("tokens", 0)):
         channel.event("token", text=f"{n}\udcff ")
+    if "compute" in request:  # in native code that lets no other thread run: no heartbeat comes
+        sum(range(request["compute"]))
     until = request.get("until")
     while until is not None and not Path(until).exists():
         if channel.cancelled() and not request.get("deaf"):

@@ -189,6 +189,11 @@ def test_a_silent_worker_is_given_up(open_session: Any, tmp_path: Path) -> None:
     assert not alive(pid)
 
 
+def test_native_code_that_lets_nothing_be_said_is_no_silence(open_session: Any) -> None:
+    session = open_session({"silent": 0.3})
+    assert session.ask({"compute": 50_000_000}).state is JobState.DONE
+
+
 def test_an_idle_worker_is_left_in_peace(open_session: Any) -> None:
     session = open_session({"silent": 0.2, "stalled": 0.1})
     session.load()
