@@ -11,6 +11,7 @@ from cachetui.state_items import AGAIN, COMMIT, MODEL, STORE
 
 STALE = "stale-state"
 """Code of the problem that a state's model is another one now."""
+_NO_MODELS = frozenset(("dataset", "space", "kernel", "orphan", "partial", "unknown", "cache"))
 _SHORT = 7
 Key = tuple[str, str]
 
@@ -31,7 +32,7 @@ def models_by_target(items: Iterable[Item]) -> Mapping[str, Item]:
     """Items that a state may belong to, by TARGET and by absolute path; where one lies in several roots, the first."""
     found: dict[str, Item] = {}
     for item in items:
-        if item.store != STORE and item.kind in ("model", "folder"):
+        if item.store != STORE and item.kind not in _NO_MODELS:
             found.setdefault(item.id, item)
             found.setdefault(f"{item.root}/{item.path}" if item.path else item.root, item)
     return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cachetui.config import Where
+from cachetui.fs import DISK, Fs, open_dir
 from cachetui.ledger import Scan
 from cachetui.loose_spots import MAX_DEPTH, SKIPPED
 from cachetui.state_folders import default
@@ -87,6 +88,24 @@ def must_be_writable(part: Part, scan: Scan) -> StateInfo | None:
         raise PlaceError(f"you may not write to {above}", "--output FILE or DIR names another place")
     _must_be_outside(folder, scan)
     return _must_be_ours(part.output) if os.path.basename(part.output) else None
+
+
+def make_folder(folder: str, *, fs: Fs = DISK) -> None:
+    """Make a folder of the user's, and what is missing above it, with the rights that any program gives. OSError."""
+    above = folder
+    missing: list[str] = []
+    while not os.path.isdir(above):
+        missing.insert(0, os.path.basename(above))
+        above = os.path.dirname(above)
+    fd = open_dir(os.path.realpath(above))
+    try:
+        for name in missing:
+            fs.mkdir(fd, name, 0o777)
+            inner = open_dir(name, fd)
+            os.close(fd)
+            fd = inner
+    finally:
+        os.close(fd)
 
 
 def _must_be_ours(path: str) -> StateInfo | None:

@@ -16,7 +16,6 @@ import click
 from cachetui import state_folders, state_saving, units
 from cachetui.cli import common, transfer
 from cachetui.cli.common import Failed, Session
-from cachetui.fs import DISK
 from cachetui.state_items import DEFAULT_SYSTEM
 from cachetui.state_saving import Part, PlaceError
 from cachetui.text import safe
@@ -128,11 +127,13 @@ def save(
     \b
     Examples:
       cachetui state save --image photo.jpg --output photo_cache.pt
-      cachetui state save qwen3 --image a.jpg --image b.jpg --output caches/ --max-pixels 200000
-      cachetui state save --image photo.jpg --dry-run
+      cachetui state save qwen3 --image a.jpg --image b.jpg --output caches/
+      cachetui state save --image photo.jpg --max-pixels 200000 --dry-run
     """
     if target and model:
         raise click.UsageError("TARGET or --model, not both")
+    if max_pixels and resize:
+        raise click.UsageError("--max-pixels or --resize, not both")
     asked = Asked(system_prompt, max_pixels or 0, _resize(resize), seed)
     where = common.to_where(cache_dir, search)
     for image in images:
@@ -290,7 +291,7 @@ def _save(worker: Any, row: Row, asked: Asked, bar: Bar, stop: threading.Event) 
 
     begun = time.monotonic()
     try:
-        DISK.make_path(row.part.folder)
+        state_saving.make_folder(row.part.folder)
     except OSError as e:
         row.reason = f"{row.part.folder} cannot be made: {e.strerror or e}"
         return

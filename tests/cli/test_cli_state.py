@@ -111,6 +111,24 @@ def test_rm_is_a_plan_and_is_undone(kept: Path, run: Run) -> None:
     assert [i["store"] for i in run("ls", "--json").data["items"]] == ["hf"]
 
 
+def test_hostile_names_reach_no_terminal(home: Path, run: Run) -> None:
+    folder = home / "x\x1b[31my"
+    name = "\x1b]52;c;eA==\x07\u202egp.\udcffpt"
+    info = save(folder / name, images=("\x1b[2Jcat\n.png",), system="\x1b]0;owned\x07", repo="a/\x1b[5mb")
+    state_folders.remember(str(folder))
+    for args in (("ls",), ("ls", "--json"), ("ls", "-q"), ("verify",)):
+        run("state", *args)
+    target = run("state", "ls", "-q").out.strip()
+    for args in (("show", target), ("show", target, "--json"), ("rm", target, "--dry-run")):
+        run("state", *args)
+    (home / "z").write_bytes(Path(info.path).read_bytes())
+    run("state", "show", "z")
+    run("state", "show", "z", "--json")
+    run("state", "verify", "z")
+    run("state", "rm", target, "-y")
+    assert os.listdir(folder) == []
+
+
 def test_other_verbs_say_what_it_is(kept: Path, run: Run) -> None:
     assert "it is a saved state: estimate hf:org/name" in run("estimate", "state:a_cache.pt", code=1).err
     err = run("prompt", "state:a_cache.pt", "What is it?", code=1).err
