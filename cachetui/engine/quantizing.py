@@ -13,8 +13,7 @@ import platform
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -85,11 +84,7 @@ def quantize(
         reason = f"{wanted.name} is stored quantized already ({repo.method})"
         raise EngineError(reason, f"load it as it is: cachetui prompt {repository.target(wanted)}", UNSUPPORTED)
     loaded = load(wanted, progress=progress, cancelled=cancelled)
-    _write(loaded, folder, reporter)
-    reporter.tell("copy", 0, 1, "")
-    _copy(repo, folder, fs, reporter)
-    files = check(wanted, folder)
-    reporter.tell("copy", 1, 1, "")
+    files = write(loaded.model, wanted, folder, reporter=reporter, fs=fs)
     return Quantized(
         loaded=loaded,
         folder=folder,
@@ -101,49 +96,46 @@ def quantize(
     )
 
 
-def _write(loaded: Loaded, folder: str, reporter: Reporter) -> None:
+def write(
+    model: Any, wanted: Wanted, folder: str, *, reporter: Reporter | None = None, fs: Fs = DISK
+) -> tuple[str, ...]:
+    """A quantized model that nothing was computed with, and what of `wanted.folder` stands before it; their names.
+
+    Raises EngineError, Cancelled, OSError.
+    """
+    reporter = reporter or Reporter(None, None)
+    _write(model, wanted, folder, reporter)
+    reporter.tell("copy", 0, 1, "")
+    _copy(repository.look(wanted), folder, fs, reporter)
+    files = check(wanted, folder)
+    reporter.tell("copy", 1, 1, "")
+    return files
+
+
+def _write(model: Any, wanted: Wanted, folder: str, reporter: Reporter) -> None:
     """Weights, index, config."""
-    with listening(reporter), _no_generation_config(loaded.model):
+    with listening(reporter):
         try:
-            loaded.model.save_pretrained(folder, max_shard_size=SHARD)
+            model.save_pretrained(folder, max_shard_size=SHARD)
         except (Cancelled, OSError):
             raise
         except Exception as e:
             if devices.is_out_of_memory(e):
-                raise devices.no_memory(loaded.wanted, str(loaded.device), "while it was written") from e
+                raise devices.no_memory(wanted, str(model.device), "while it was written") from e
             text = " ".join(str(e).split())[:300]
             if type(e).__name__ == "SafetensorError":
                 # Its message has the system's words in it: "No space left on device (os error 28)".
                 raise OSError(f"the weights cannot be written: {text}") from e
-            reason = f"{loaded.wanted.name} cannot be written: {type(e).__name__}: {text}"
+            reason = f"{wanted.name} cannot be written: {type(e).__name__}: {text}"
             raise EngineError(reason, "", UNSUPPORTED) from e
-
-
-@contextmanager
-def _no_generation_config(model: Any) -> Iterator[None]:
-    """While this lasts the model has an empty one: transformers refuses to write many that it reads, and the original
-    is copied."""
-    from transformers import GenerationConfig
-
-    if not model.can_generate():
-        yield
-        return
-    before = model.generation_config
-    model.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = before
 
 
 def _copy(repo: repository.Repository, folder: str, fs: Fs, reporter: Reporter) -> None:
     """Tokenizer, processor, chat template, generation config, licence; code only where it was allowed to run."""
     top = open_dir(folder)
     try:
-        if "generation_config.json" not in repo.names and os.path.lexists(f"{folder}/generation_config.json"):
-            fs.unlink(top, "generation_config.json")
         for name in sorted(repo.names):
-            if _belongs(name, repo.wanted.trust_remote_code):
+            if belongs(name, code=repo.wanted.trust_remote_code):
                 reporter.check()
                 _copy_file(f"{repo.wanted.folder}/{name}", top, name, fs)
         templates = "additional_chat_templates"
@@ -160,7 +152,7 @@ def _copy(repo: repository.Repository, folder: str, fs: Fs, reporter: Reporter) 
         os.close(top)
 
 
-def _belongs(name: str, code: bool) -> bool:
+def belongs(name: str, *, code: bool) -> bool:
     """Whether a file at the top goes into the new folder as it is."""
     if name in _WRITTEN or name.endswith(".index.json") or name.startswith((".", "adapter_")):
         return False

@@ -230,6 +230,14 @@ def test_code_of_strangers_runs_only_where_it_is_allowed(copied: Callable[..., P
     assert (folder.parent / "ran").exists()
 
 
+def test_a_native_model_needs_no_code_of_its_repo(copied: Callable[..., Path]) -> None:
+    folder = copied("llama")
+    _code(folder)
+    edit(folder / "config.json", model_type="llama", architectures=["LlamaForCausalLM"])
+    assert load(wanted(folder)).model_class == "LlamaForCausalLM"
+    assert not (folder.parent / "ran").exists()
+
+
 def test_families_without_a_class_name_their_successor(copied: Callable[..., Path]) -> None:
     folder = copied("llama")
     for kind, family in families.foreign():
@@ -367,7 +375,9 @@ def test_what_stands_before_a_model_is_missing(copied: Callable[..., Path]) -> N
     (folder / "tokenizer.json").write_text("{}")
     assert refused(folder).code == "missing-processor"
     (folder / "tokenizer.json").unlink()
-    assert "tokenizer" in refused(folder).reason
+    edit(folder / "tokenizer_config.json", tokenizer_class="Qwen2Tokenizer")
+    assert len(transformers.AutoTokenizer.from_pretrained(folder)) < 10, "it is empty and says nothing"
+    assert "vocabulary" in refused(folder).reason
 
 
 def test_folders_as_they_are(repo: Repo, tmp_path: Path) -> None:

@@ -104,6 +104,18 @@ def test_made_twice_it_is_the_same(repo: Repo, tmp_path: Path) -> None:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
+def test_it_is_written_before_anything_is_computed(repo: Repo, tmp_path: Path) -> None:
+    """Computing on a CPU with AVX512-BF16 rounds the maxima of the blocks to bfloat16, for ever."""
+    from safetensors.torch import load_file
+
+    (tmp_path / "a").mkdir()
+    quantize(wanted(repo("llama"), dtype="float32"), str(tmp_path / "a"))
+    tensors = load_file(tmp_path / "a" / "model.safetensors")
+    maxima = [t for name, t in tensors.items() if name.endswith(".absmax")]
+    assert len(maxima) == 14
+    assert all((t != t.bfloat16().float()).any() for t in maxima)
+
+
 def test_what_lies_beside_a_model(repo: Repo, tmp_path: Path) -> None:
     """Links of a snapshot become files; other weights, hidden files and code stay behind; odd settings come along."""
     source = Path(shutil.copytree(repo("llama", "bfloat16"), tmp_path / "source"))
@@ -129,6 +141,7 @@ def test_what_lies_beside_a_model(repo: Repo, tmp_path: Path) -> None:
         "generation_config.json", "LICENSE.txt", "additional_chat_templates/tool.jinja",
     }  # fmt: skip
     assert json.loads((tmp_path / "entry" / "generation_config.json").read_text()) == strange
+    assert quantizing.belongs("modeling_own.py", code=True)
     assert not any(path.is_symlink() for path in (tmp_path / "entry").rglob("*"))
     assert load(Wanted(str(tmp_path / "entry"), "x")).model.generation_config.top_p == 0.3
 
