@@ -69,7 +69,7 @@ class VLM:
         environment.prepare(offline=False)
         from cachetui.engine import loading
 
-        folder, repo, commit = _find(os.fsdecode(model_path), cache_dir, revision)
+        folder, repo, commit = find(os.fsdecode(model_path), cache_dir, revision)
         bits = 4 if load_in_4bit else 8 if load_in_8bit else 0
         name = repo or os.path.basename(folder.rstrip("/")) or folder
         wanted = Wanted(
@@ -116,7 +116,7 @@ class VLM:
         return f"VLM({wanted.name!r}, device={str(self.loaded.device)!r}, quantization={self.loaded.quantization!r})"
 
 
-def _find(model: str, cache_dir: str | os.PathLike[str] | None, revision: str | None) -> tuple[str, str, str]:
+def find(model: str, cache_dir: str | os.PathLike[str] | None, revision: str | None) -> tuple[str, str, str]:
     """(folder, repo, commit) of what is to be loaded; fetched where it is not there."""
     where = Where(dict(os.environ), os.path.expanduser("~"), os.getcwd())
     folder = where.resolve(model)

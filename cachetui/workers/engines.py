@@ -53,10 +53,13 @@ class Transformers:
 
     def load(self, runnable: Runnable, progress: Progress, cancelled: Cancelled) -> dict[str, Any]:
         """Load, and where weights were packed for it, run one token: the first one repacks them all."""
+        from cachetui.config import Where
         from cachetui.engine import loading
         from cachetui.engine.prompting import Question, ask
+        from cachetui.quantized_entries.using import kept
 
-        loaded = self.loaded = loading.load(runnable.wanted, progress=progress, cancelled=cancelled)
+        wanted = kept(Where.current(), runnable.wanted) if runnable.wanted.bits else runnable.wanted
+        loaded = self.loaded = loading.load(wanted, progress=progress, cancelled=cancelled)
         warm = 0.0
         if loaded.quantization and str(loaded.device) == "cpu" and loaded.model.can_generate():
             progress("warm up", 0, 0, "")
