@@ -18,6 +18,7 @@ TOKENIZER = (
 PROCESSOR = ("preprocessor_config.json", "processor_config.json")
 _SAMPLE = 1024
 _MAX_FILE = 256 << 20
+_SPANS = re.compile(rb'"data_offsets"\s*:\s*\[\s*(\d{1,18})\s*,\s*(\d{1,18})\s*\]')
 _COMMIT = re.compile(r"/snapshots/([0-9a-f]{40})/*\Z")
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -40,33 +41,33 @@ def weights_digest(folder: str) -> str:
     Another training changes nearly every number of a tensor, so it is seen; a flipped byte is for `verify`. Costs a
     small read for each tensor. Empty where there are no safetensors. Raises OSError.
     """
-    digest = hashlib.sha256()
-    names = sorted(n for n in os.listdir(folder) if n.endswith(".safetensors"))
-    for name in names:
+    found = []
+    for name in sorted(n for n in os.listdir(folder) if n.endswith(".safetensors")):
         path = os.path.join(folder, name)
-        fd = os.open(path, _FLAGS)
-        try:
-            st = os.fstat(fd)
-            if not stat.S_ISREG(st.st_mode):
-                continue
-            digest.update(f"{name}\0{st.st_size}\0".encode("utf-8", "surrogateescape"))
-            _sample(fd, st.st_size, digest)
-        finally:
-            os.close(fd)
-    return digest.hexdigest() if names else ""
+        st = os.stat(path)
+        if stat.S_ISREG(st.st_mode):
+            found.append((name, _sampled(path, st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns)))
+    return hashlib.sha256(repr(found).encode("utf-8", "surrogateescape")).hexdigest() if found else ""
 
 
-def _sample(fd: int, size: int, digest: hashlib._Hash) -> None:
-    length = int.from_bytes(os.pread(fd, 8, 0), "little")
-    if not 2 <= length <= min(size - 8, headers.MAX_SAFETENSORS):
-        return
-    raw = os.pread(fd, length, 8)
-    digest.update(raw)
-    spans = re.finditer(rb'"data_offsets"\s*:\s*\[\s*(\d{1,18})\s*,\s*(\d{1,18})\s*\]', raw)
-    for start, end in sorted((int(s[1]), int(s[2])) for s in spans):
-        middle = 8 + length + (start + end) // 2
-        if end > start and middle < size:
-            digest.update(os.pread(fd, min(_SAMPLE, end - start), max(middle - _SAMPLE // 2, 8 + length + start)))
+@lru_cache(maxsize=1024)
+def _sampled(path: str, dev: int, ino: int, size: int, mtime_ns: int) -> str:
+    """sha256 of size, header and samples of one file, once for as long as it stays as it is."""
+    digest = hashlib.sha256(f"{size}\0".encode())
+    fd = os.open(path, _FLAGS)
+    try:
+        length = int.from_bytes(os.pread(fd, 8, 0), "little")
+        if 2 <= length <= min(size - 8, headers.MAX_SAFETENSORS):
+            raw = os.pread(fd, length, 8)
+            digest.update(raw)
+            for start, end in sorted((int(s[1]), int(s[2])) for s in _SPANS.finditer(raw)):
+                middle = 8 + length + (start + end) // 2
+                if end > start and middle < size:
+                    at = max(middle - _SAMPLE // 2, 8 + length + start)
+                    digest.update(os.pread(fd, min(_SAMPLE, end - start), at))
+    finally:
+        os.close(fd)
+    return digest.hexdigest()
 
 
 def _file_digest(path: str) -> str:

@@ -19,6 +19,7 @@ from states_world import IDENTITY, OTHER, TOKENS, changed, info, make, reseal, t
 from cachetui import states
 from cachetui.states import Identity, StateError, form
 from cachetui.states.errors import DAMAGED, MISSING, NOT_A_STATE, PICKLE, VERSION
+from cachetui.states.folder import commit_of, weights_digest
 
 
 @pytest.fixture
@@ -277,3 +278,25 @@ def test_a_state_without_data_is_one(home: Path) -> None:
     empty = form.Raw("layers.0.keys", "F32", (1, 2, 0, 4), b"")
     states.write(info(home / "x"), [*tensors()[:2], empty])
     assert states.check(str(home / "x")) is None
+
+
+def weights(folder: Path, numbers: list[int]) -> str:
+    """One tensor of so many bytes."""
+    raw = json.dumps({"w": {"dtype": "U8", "shape": [len(numbers)], "data_offsets": [0, len(numbers)]}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(numbers))
+    return weights_digest(str(folder))
+
+
+def test_another_training_is_another_model_wherever_it_lies(home: Path) -> None:
+    folders = [home / name for name in ("a", "b", "other numbers", "fewer")]
+    for folder in folders:
+        folder.mkdir()
+        assert weights_digest(str(folder)) == ""
+    one, copy = (weights(folder, [1] * 9000) for folder in folders[:2])
+    assert one == copy
+    assert weights(folders[2], [2] * 9000) != one
+    assert weights(folders[3], [1] * 8999) != one
+    (folders[1] / "model-2.safetensors").write_bytes(b"")
+    assert weights_digest(str(folders[1])) != one
+    assert commit_of(f"/x/models--a--b/snapshots/{'a1' * 20}/") == "a1" * 20
+    assert commit_of(f"/x/{'a1' * 20}") == ""
