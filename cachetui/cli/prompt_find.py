@@ -53,7 +53,8 @@ def _to_pull(text: str, repos: tuple[str, ...]) -> str:
         return f"hf:{repos[0]}" if len(repos) == 1 else ""
     if text.startswith("ollama:"):
         return text
-    if "/" not in text or text.startswith(("/", ".", "~", "dir:")):
+    store, colon, _ = text.partition(":")
+    if "/" not in text or text.startswith(("/", ".", "~")) or (colon and "/" not in store and store != "hf"):
         return ""
     try:
         return parse_hub(text).target if ":" not in text.removeprefix("hf:") else text

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cachetui.cli import common, prompt_show, transfer
+from cachetui.cli import common, data, prompt_show, transfer
 from cachetui.cli.common import Failed, Session
 from cachetui.cli.prompt import NOISE, Ask, Way, piped_text, text_of
-from cachetui.cli.prompt_find import find
+from cachetui.cli.prompt_find import find, runnable, selection
 from cachetui.cli.prompt_show import Row
 from cachetui.jobs.model import Ended, JobState
+from cachetui.runnable import TRANSFORMERS
+from cachetui.state_items import STORE
 from cachetui.text import safe
 
 if TYPE_CHECKING:
@@ -38,8 +40,15 @@ def pool_of(session: Session) -> Iterator[Pool]:
 
 
 def one(session: Session, ask: Ask, way: Way, target: str) -> int:
-    """One model. The exit code."""
-    chosen = find(session, target, way)
+    """One model, or the saved state that a TARGET names. The exit code."""
+    found = selection(session, target, way)
+    if found.item.store == STORE:
+        from cachetui.cli import prompt_states
+
+        return prompt_states.run(session, ask, way, "", (data.full_path(found.item),))
+    chosen = runnable(session, found, way)
+    if way.options.bits and chosen.engine != TRANSFORMERS:
+        common.say(f"--bits is for transformers; {chosen.engine} runs {safe(chosen.name)} as it is.")
     if not ask.text and not ask.images:
         if sys.stdin.isatty():
             if way.as_json:

@@ -200,7 +200,8 @@ def test_models_that_cannot_be_asked_say_why(hub: Hub, run: Run, home: Path) -> 
     quants = {f"m-{q}.gguf": gguf_bytes({"general.architecture": "llama"}, n) for q, n in (("Q4", 900), ("Q8", 1900))}
     hub.repo("org/quants").revision(quants)
     assert "hf:org/quants:m-Q4.gguf  hf:org/quants:m-Q8.gguf" in refusal("org/quants")
-    assert run("prompt", "hf:org/quants:m-Q8.gguf", "Hi there").code == 0
+    stored = run("prompt", "hf:org/quants:m-Q8.gguf", "Hi there", "--bits", "4")
+    assert "--bits is for transformers; gguf runs org/quants:m-Q8.gguf as it is." in stored.err
     assert refusal("hf:org/shards:config.json").count("one file of it") == 1
 
 
@@ -232,6 +233,18 @@ def test_a_state_names_its_model_and_how_it_was_loaded(hub: Hub, run: Run, home:
         answer = run("prompt", *target, "How many?", option, given)
         assert asked(answer.out)["state"] == str(file)
         assert "from the saved state photo_cache.pt, loaded in 4 ms" in answer.err
+
+
+def test_a_state_is_a_target_too(hub: Hub, run: Run, home: Path) -> None:
+    from cachetui import state_folders
+
+    (home / "caches").mkdir()
+    file = state(home / "caches/cat.safetensors")
+    state_folders.remember(str(file.parent))
+    for target in ("state:cat.safetensors", "caches/cat.safetensors"):
+        told = asked(run("prompt", target, "How many?").out)
+        assert (told["state"], told["text"]) == (str(file), "How many?")
+    assert "--pull" not in run("prompt", "state:gone", "Hi there", code=1).err
 
 
 def test_one_question_to_many_states(hub: Hub, run: Run, home: Path) -> None:

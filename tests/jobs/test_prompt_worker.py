@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,28 @@ def test_the_program_is_killed_while_it_answers(colours: Colours, tmp_path: Path
         parent.wait(60)
     wait_for(lambda: not alive(pid))
     assert list(colours.temporary.iterdir()) == []
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("moment", range(12))
+def test_killed_at_any_moment(colours: Colours, moment: int) -> None:
+    """While it starts, loads, answers or saves: no process and no temporary file stays, and a state is whole or not."""
+    from cachetui import states
+
+    output = colours.base / "swept.safetensors"
+    session = colours.opened()
+    timer = threading.Timer(0.2 + moment * 0.7, session.kill)
+    timer.start()
+    save = {"op": "save-state", "images": [str(colours.base / "red.png")], "system": "", "output": str(output)}
+    ended = session.ask(save)
+    while ended.state is JobState.DONE:
+        ended = session.ask(save)
+    session.close()
+    assert session.pid == 0 and list(colours.temporary.iterdir()) == []
+    assert not output.exists() or states.check(str(output)) is None
+    if output.exists():
+        states.write(states.read(str(output)), [])  # the next one to save there takes away what was begun
+    assert [p.name for p in colours.base.iterdir() if p.name.endswith(".new")] == []
 
 
 def colours_json(colours: Colours) -> str:
