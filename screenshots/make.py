@@ -1,9 +1,9 @@
 """Draws the pictures of the README from the demo world: python screenshots/make.py [NAME...]
 
 Each is the real program, driven by key presses, saved as SVG by Textual and turned into PNG by headless Chromium.
-The world is built at full size where the disk has room: its blocks are reserved, not written. The archive of the demo
-lies on a second file system of its own, a sparse image that is mounted: for that it must run as root. Pictures of
-downloads are drawn on a small world, beside the test server of tests/download.
+The world is built at full size: its blocks are reserved, not written. It and the archive of the demo lie on file
+systems of their own, sparse images that are mounted: nothing of that size is taken here, but it must run as root.
+Pictures of downloads are drawn on a small world, beside the test server of tests/download.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ from cachetui.tui.app import CachetuiApp
 HERE = Path(__file__).parent
 HUB = HubServer()
 FULL_SIZE = 10**9
-NEEDED = 67 * 10**9
 SMALL = 10**6
-DRIVE = 1000 * 10**9
-"""Bytes of the second drive."""
+DRIVE, HOME = 1000 * 10**9, 400 * 10**9
+"""Bytes of the second drive, and of the one with the models."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,11 @@ def _archive(name: str) -> tuple[str, ...]:
     return f"at:{name}", "a", "wait:1.5", "enter", "wait:2", "y", "wait:1"
 
 
+def _card(name: str) -> tuple[str, ...]:
+    """Compares memory with a card."""
+    return "m", "wait:0.5", *("space" if c == " " else c for c in name), "enter", "wait:1"
+
+
 PICTURES = (
     Picture("main", (140, 40), ("at:Qwen/",)),
     Picture("plan", (120, 40), (*_mark("meta-llama/", "microsoft/phi", "HuggingFaceFW/", "TinyLlama/"), "d")),
@@ -90,6 +94,8 @@ PICTURES = (
         (*_archive("HuggingFaceFW/"), "ended", *_archive("Qwen/"), *_archive("TheBloke/"), "until:20", "J", "k"),
         0.3,
     ),
+    Picture("details-fit", (140, 40), (*_card("rtx 2080"), "at:Qwen/")),
+    Picture("what-can-i-run", (150, 44), (*_card("rtx 2080"), "f", "wait:1.5", *("down",) * 25)),
     Picture("search", (120, 36), ("D", "wait:1", *"qwen", "wait:1", "down", "wait:2"), small=True, hub=True),
     Picture("pull", (120, 34), ("D", *"Qwen/Qwen3-0.6B", "enter", "wait:2"), small=True, hub=True),
     Picture("pull-quant", (120, 30), ("D", *"bartowski/Qwen3-0.6B-GGUF", "enter", "wait:2"), small=True, hub=True),
@@ -196,19 +202,20 @@ def to_png(svg: Path) -> Path:
 
 
 @contextmanager
-def drive(folder: Path) -> Iterator[Path]:
-    """A second file system for the archive: a sparse image, mounted at a place that was not there before."""
-    point, image = Path("/mnt/attic"), folder / "attic.img"
+def drive(folder: Path, label: str, size: int) -> Iterator[Path]:
+    """A file system of its own: a sparse image, mounted at a place that was not there before."""
+    point, image = Path("/mnt", label), folder / f"{label}.img"
     if point.exists():
-        point = folder / "attic"
+        point = folder / label
     point.mkdir()
     with image.open("wb") as f:
-        f.truncate(DRIVE)
+        f.truncate(size)
     try:
-        subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-L", "attic", str(image)], check=True)
-        subprocess.run(["mount", "-o", "loop", str(image), str(point)], check=True)
+        later = "lazy_itable_init=1,lazy_journal_init=1,nodiscard"
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-N", "100000", "-E", later, "-L", label, str(image)], check=True)
+        subprocess.run(["mount", "-o", "loop,noinit_itable", str(image), str(point)], check=True)
         try:
-            yield point / "models"
+            yield point
         finally:
             subprocess.run(["umount", "-l", str(point)], check=True)
     finally:
@@ -221,8 +228,9 @@ def world(gb: int) -> Iterator[Where]:
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="cachetui-pictures-") as name:
         folder = Path(name)
-        with drive(folder) as attic:
-            env = build(folder / "world", gb=gb, now=time.time(), drive=attic)
+        with drive(folder, "attic", DRIVE) as attic, drive(folder, "models", HOME) as models:
+            place = models if gb == FULL_SIZE else folder
+            env = build(place / "world", gb=gb, now=time.time(), drive=attic / "models")
             os.environ.update(env)
             os.environ.pop("NO_COLOR", None)
             quiet = {"check": True, "capture_output": True}
@@ -244,9 +252,8 @@ def main(names: Sequence[str]) -> None:
             fill(HUB)
             HUB.__enter__()
             os.environ["HF_ENDPOINT"] = HUB.endpoint
-        room = shutil.disk_usage(tempfile.gettempdir()).free > NEEDED
         if pictures:
-            with world(SMALL if small else FULL_SIZE if room else 10**7) as where:
+            with world(SMALL if small else FULL_SIZE) as where:
                 for picture in pictures:
                     print(to_png(asyncio.run(draw(where, picture))), flush=True)
 

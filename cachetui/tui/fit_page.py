@@ -12,14 +12,14 @@ from cachetui.memory.model import TRAINING, Device, Estimate, Fit, Mode
 from cachetui.tui.text import Part, clip, fit, line
 
 if TYPE_CHECKING:
-    from cachetui.memory.running import Run
+    from cachetui.memory.running import Run, Way
     from cachetui.tui.describe import Page
     from cachetui.tui.fits import Fits, Known
 
 DIM, STRONG = "$foreground-muted", "bold"
 STYLES = {Fit.FITS: "$text-success", Fit.TIGHT: "$text-warning", Fit.NO: "$text-error"}
 SIGNS = {Fit.FITS: "✓ fits", Fit.TIGHT: "~ tight", Fit.NO: "✗ no"}
-_SHORT_NAMES = {"nf4 double-quant": "nf4 double", TRAINING: "train QLoRA"}
+SHORT_NAMES = {"nf4 double-quant": "nf4 double", TRAINING: "train QLoRA"}
 _MODE, _NEED, _FIT = 12, 9, 8
 _MOST_DEVICES = 3
 
@@ -58,7 +58,7 @@ def _table(e: Estimate, runs: Sequence[Run], page: Page) -> list[Content]:
             continue
         best = any(run.take is not None and run.take.name == mode.name for run in runs)
         parts: list[Part] = [
-            (fit(_SHORT_NAMES.get(mode.name, mode.name), _MODE), STRONG if best else ""),
+            (fit(SHORT_NAMES.get(mode.name, mode.name), _MODE), STRONG if best else ""),
             ("  " + fit(page.size(first.need), _NEED, right=True), STRONG if best else ""),
         ]
         for v in verdicts:
@@ -81,20 +81,20 @@ def _title(device: Device, page: Page) -> str:
 
 
 def _taken(run: Run, page: Page, *, alone: bool) -> list[Content]:
-    ways = ", ".join(_way(w.name, w.need, page) for w in run.instead)
     if run.take is None:
-        return page.row("still works", ways)
+        return page.row("still works", _ways(run.instead, page))
     parts: list[str | Part] = [
         (run.take.name, f"bold {STYLES[run.fit]}"),
         "" if alone else f" on {clip(run.device.name, 24)}",
     ]
     if run.context > 0:
         parts.append((f", up to {run.context:,} tokens", STRONG if run.is_short else DIM))
-    return page.row("take", *parts) + (page.row("or", (ways, DIM)) if ways else [])
+    near = [w for w in run.instead if w.here]
+    return page.row("take", *parts) + (page.row("or", (_ways(near, page), DIM)) if near else [])
 
 
-def _way(name: str, need: int, page: Page) -> str:
-    return f"{name} ({page.size(need)})" if need else name
+def _ways(ways: Sequence[Way], page: Page) -> str:
+    return ", ".join(f"{w.name} ({page.size(w.need)})" if w.need else w.name for w in ways)
 
 
 def _three_sizes(e: Estimate, run: Run, page: Page) -> list[Content]:

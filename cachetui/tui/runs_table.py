@@ -11,7 +11,7 @@ from cachetui import units
 from cachetui.memory import running
 from cachetui.memory.model import HALF, INT8, NF4, NF4_DOUBLE, STORED, TRAINING
 from cachetui.memory.running import USES, Run
-from cachetui.tui.fit_page import STYLES, count
+from cachetui.tui.fit_page import SHORT_NAMES, STYLES, count
 from cachetui.tui.text import Part, clip, fit, hang, line, words
 
 _DIM, _STRONG, _SECOND = "$foreground-muted", "bold", "$foreground 80%"
@@ -25,7 +25,7 @@ _PLAN = (
 )  # fmt: skip
 """Columns and their widths, the most needed first."""
 _NAME, _WIDE_NAME = 26, 46
-_INDENT = 11
+_INDENT = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def taken(run: Run) -> str:
     """In a few words: what to load it as, or what still works."""
     if run.take is None:
         return run.instead[0].name.replace(", slowly", "").replace(", such as", ":")
-    return f"{run.take.name}, short" if run.is_short else run.take.name
+    return f"{SHORT_NAMES.get(run.take.name, run.take.name)}, short" if run.is_short else run.take.name
 
 
 def about(run: Run, width: int, *, binary: bool) -> list[Content]:
