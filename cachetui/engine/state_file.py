@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from cachetui.engine.devices import is_out_of_memory
 from cachetui.engine.errors import STATE_DAMAGED, STATE_TOO_LARGE, EngineError
-from cachetui.engine.kept import INDEXED, PLAIN, STATES, kinds, new_cache, tensors_of
+from cachetui.engine.kept import INDEXED, PLAIN, STATES, new_cache, tensors_of
 from cachetui.memory.cache import cache_of
 from cachetui.memory.config import text_config
 from cachetui.states import form
@@ -120,8 +120,8 @@ def _wrong_table(loaded: Loaded, opened: Opened) -> str:
     """What in the table of tensors is not what this model would have made; empty where all is."""
     info = opened.info
     table = {t.name: t for t in opened.header.tensors}
-    mine = kinds(loaded.model.config)
-    if tuple(layer.kind for layer in info.layers) != mine:
+    mine = new_cache(loaded.model.config).layers
+    if [layer.kind for layer in info.layers] != [type(layer).__name__ for layer in mine]:
         return f"its {len(info.layers)} layers are not the {len(mine)} of this model"
     if any(t.start % form.WIDTHS[t.dtype] or t.dtype not in dtypes() for t in table.values()):
         return "a tensor lies where none can"
@@ -131,13 +131,15 @@ def _wrong_table(loaded: Loaded, opened: Opened) -> str:
             return f"{name} is missing"
         if (table[name].dtype, table[name].shape) != row:
             return f"{name} is not one row of {info.tokens} numbers"
-    window = getattr(loaded.model.config.get_text_config(decoder=True), "sliding_window", None)
+    if DELTAS in table and (table[DELTAS].dtype, table[DELTAS].end - table[DELTAS].start) != ("I64", 8):
+        return f"{DELTAS} is not one number"
     allowed = {IDS, MASK, DELTAS} | {name for name, t in table.items() if _is_extra(t, info)}
     for n, layer in enumerate(info.layers):
         wanted = _wanted(table, n, layer.kind, layer.seen)
         missing = [name for name in wanted if name not in table]
         if missing:
             return f"{missing[0]} is missing"
+        window = getattr(mine[n], "sliding_window", 0)
         why = next((w for name in wanted if (w := _wrong_length(table[name], layer, window, info.tokens))), "")
         if why:
             return why
@@ -172,13 +174,11 @@ def _part(name: str) -> str:
     return rest.split(".")[1] if layers == "layers" and rest.count(".") else ""
 
 
-def _wrong_length(t: form.Tensor, layer: Layer, window: object, tokens: int) -> str:
-    """Keys and values: (1, heads, tokens kept, size of a head)."""
+def _wrong_length(t: form.Tensor, layer: Layer, window: int, tokens: int) -> str:
+    """Keys and values: (1, heads, tokens kept, size of a head). `window`: of a layer that has one, else 0."""
     if _part(t.name) not in PLAIN:
         return ""
-    kept = tokens
-    if "Sliding" in layer.kind and isinstance(window, int):
-        kept = min(kept, window - 1)
+    kept = min(tokens, window - 1) if window else tokens
     if len(t.shape) != 4 or t.shape[0] != 1 or t.shape[2] != kept or layer.seen != tokens:
         return f"{t.name} has the shape {t.shape}, which is not that of {tokens} tokens"
     return ""
@@ -237,6 +237,6 @@ def _wrong_values(loaded: Loaded, info: StateInfo, found: Mapping[str, Tensor]) 
         if name.startswith(EXTRA) and (t.is_floating_point() or (t.numel() and not 0 <= int(t.max()) < _MAX_TYPE)):
             return f"{name} holds impossible numbers"
     deltas = found.get(DELTAS)
-    if deltas is not None and (deltas.numel() != 1 or abs(int(deltas)) > info.tokens):
+    if deltas is not None and abs(int(deltas)) > info.tokens:
         return "its positions are impossible"
     return ""

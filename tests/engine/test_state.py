@@ -314,6 +314,10 @@ def shaped(name: str, *shape: int) -> Callable[[dict[str, form.Raw]], Any]:
     return lambda rows: rows.__setitem__(name, replace(rows[name], shape=shape))
 
 
+def typed(name: str, dtype: str) -> Callable[[dict[str, form.Raw]], Any]:
+    return lambda rows: rows.__setitem__(name, replace(rows[name], dtype=dtype))
+
+
 def filled(name: str, value: int) -> Callable[[dict[str, form.Raw]], Any]:
     def change(rows: dict[str, form.Raw]) -> None:
         data = bytearray(rows[name].data)
@@ -345,6 +349,7 @@ CRAFTED: dict[str, tuple[str, Callable[[dict[str, form.Raw]], Any], str]] = {
     "a negative token": ("llama", filled("input_ids", -5), "none of the 320"),
     "a mask with holes": ("llama", filled("attention_mask", 0), "leaves tokens out"),
     "types that are none": ("qwen3_vl", filled("extra.mm_token_type_ids", 1 << 50), "impossible numbers"),
+    "positions in fractions": ("qwen3_vl", typed("rope_deltas", "F64"), "not one number"),
     "something that belongs to nothing": ("llama", added("bomb"), "belongs to nothing"),
     "an extra that belongs to nothing": ("llama", added("extra.bomb"), "belongs to nothing"),
 }  # fmt: skip
