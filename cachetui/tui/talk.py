@@ -10,6 +10,7 @@ from typing import Any
 from textual.content import Content
 
 from cachetui import units
+from cachetui.jobs.model import Ended, JobState
 from cachetui.tui.text import Part, block, hang, line, words
 
 DIM, STRONG, GOOD, WARN, BAD = "$foreground-muted", "bold", "$text-success", "$text-warning", "$text-error"
@@ -22,6 +23,10 @@ _TOKEN_BYTES = 4.0
 _AROUND = 8
 """Tokens that templates put around a question."""
 _UNITS = {"k": 10**3, "m": 10**6}
+
+
+Prefix = tuple[str, str, int, tuple[int, int] | None, int]
+"""What a saved state is made of: picture, system prompt, most pixels, size, seed."""
 
 
 class TurnState(StrEnum):
@@ -68,6 +73,12 @@ class Turn:
     advice: str = ""
 
     @property
+    def prefix(self) -> Prefix:
+        """What is read before the question itself."""
+        o = self.options
+        return self.picture, o.system, o.max_pixels, o.resize, o.seed
+
+    @property
     def figures(self) -> list[str]:
         """How fast it went, and whether a saved state was used; empty until it has ended."""
         r = self.result
@@ -94,8 +105,8 @@ class Talk:
     """All turns with one model in this run of the program, oldest first."""
 
     turns: list[Turn] = field(default_factory=list)
-    saved: set[tuple[str, str]] = field(default_factory=set)
-    """(picture, system prompt) of what was saved here: not offered again."""
+    saved: set[Prefix] = field(default_factory=set)
+    """What was saved here: not offered again."""
 
     @property
     def last(self) -> Turn | None:
@@ -189,6 +200,48 @@ def warmth(text: str) -> float:
     if not 0 <= value <= 10:
         raise ValueError("temperature: 0 (always the likeliest word) to 10")
     return value
+
+
+def short_name(picture: str) -> str:
+    """The last part of a path; words for noise. An outside string."""
+    return "random noise" if picture == NOISE else picture.rpartition("/")[2]
+
+
+def ask_request(turn: Turn) -> dict[str, Any]:
+    """For workers/prompt.py; a saved state that fits is used."""
+    o = turn.options
+    told = {"text": turn.text, "max_new_tokens": o.max_new_tokens, "temperature": o.temperature}
+    return {"op": "ask", **told, **_seen(turn), "state": "", "auto_state": True}
+
+
+def save_request(turn: Turn) -> dict[str, Any]:
+    """For workers/prompt.py; into the default folder."""
+    return {"op": "save-state", **_seen(turn), "output": ""}
+
+
+def _seen(turn: Turn) -> dict[str, Any]:
+    o = turn.options
+    return {
+        "images": [turn.picture] if turn.picture else [],
+        "system": o.system,
+        "seed": o.seed,
+        "max_pixels": o.max_pixels,
+        "resize": list(o.resize) if o.resize else None,
+    }
+
+
+def finish(turn: Turn, ended: Ended, *, stopped: bool) -> None:
+    """Take in how it ended; `stopped`: somebody asked for it."""
+    turn.result = ended.result or {}
+    said = turn.result.get("text")
+    if isinstance(said, str) and said:
+        turn.answer = said
+    turn.reason = ended.reason
+    turn.advice = ended.advice or str(turn.result.get("advice") or "")
+    if ended.state is JobState.CANCELLED or (stopped and ended.state is not JobState.DONE):
+        turn.state = TurnState.CANCELLED
+    else:
+        turn.state = TurnState.DONE if ended.state is JobState.DONE else TurnState.FAILED
 
 
 def gain(turn: Turn) -> float:

@@ -76,7 +76,7 @@ def said(screen: PromptScreen) -> str:
 
 def answered(screen: PromptScreen) -> bool:
     """Whether nothing is under way."""
-    return screen._asking is None
+    return screen.asking is None
 
 
 async def ask(pilot: Pilot[None], screen: PromptScreen, text: str, seconds: float = 30.0) -> str:

@@ -76,7 +76,7 @@ async def test_a_question_of_several_lines_holds_nothing_a_terminal_acts_on(talk
         question.insert("\x1b]0;pwned\x07\u202e three")
         await pilot.press("enter")
         await until(pilot, lambda: answered(screen))
-        assert talking.talks[screen._runnable.key].turns[0].text == "one\ntwo]0;pwned three"
+        assert talking.talks[screen.runnable.key].turns[0].text == "one\ntwo]0;pwned three"
 
 
 async def test_a_picture_is_completed_shown_counted_and_lowered(talking: CachetuiApp) -> None:
@@ -91,7 +91,7 @@ async def test_a_picture_is_completed_shown_counted_and_lowered(talking: Cachetu
         assert path.value == "boat.png"
         await until(pilot, lambda: "640 × 480" in _text(talking, "#picture-about"))
         assert "300 tokens" in _text(talking, "#picture-about")
-        shown = screen._shown
+        shown = screen.shown
         assert shown is not None and shown.rgb[:3] == bytes((200, 40, 30))
         assert shown.width <= screen.query_one("#picture").size.width
         screen.query_one("#lower").focus()
@@ -142,7 +142,7 @@ async def test_picking_a_picture(talking: CachetuiApp) -> None:
         await pilot.press("j", "enter")
         await until(pilot, lambda: talking.screen is screen)
         assert screen.query_one("#prompt-left").picture == str(odd)  # type: ignore[attr-defined]
-        await until(pilot, lambda: screen._shown is not None)
+        await until(pilot, lambda: screen.shown is not None)
         assert screen.query_one("#picture-path", Input).value == r"~/Pictures/z\xff\x1b]0;pwned.png"
         await pilot.press("ctrl+o")
         await until(pilot, lambda: isinstance(talking.screen, PickScreen))
@@ -255,7 +255,7 @@ async def test_one_of_several_files_is_chosen(talking: CachetuiApp) -> None:
         await until(pilot, lambda: isinstance(talking.screen, WhichScreen))
         await pilot.press("j", "enter")
         screen = await on_prompt(pilot)
-        assert screen._runnable.engine == "gguf" and screen._runnable.file.endswith("Q5_K_M.gguf")
+        assert screen.runnable.engine == "gguf" and screen.runnable.file.endswith("Q5_K_M.gguf")
         assert not screen.query_one("#bits").display and not screen.query_one("#lower").size
         assert "A red boat" in await ask(pilot, screen, "what is it")
 
@@ -278,7 +278,7 @@ async def test_code_of_a_repo_runs_only_where_that_was_allowed(
         await until(pilot, lambda: isinstance(talking.screen, ChoiceScreen))
         await pilot.press("y")
         screen = await on_prompt(pilot)
-        assert screen._runnable.wanted.trust_remote_code
+        assert screen.runnable.wanted.trust_remote_code
 
 
 async def test_fields_by_mouse_and_in_a_small_terminal(talking: CachetuiApp) -> None:
@@ -291,7 +291,7 @@ async def test_fields_by_mouse_and_in_a_small_terminal(talking: CachetuiApp) -> 
         await pilot.press(*"be brief", "enter")
         assert screen.focused is screen.query_one("#question")
         await ask(pilot, screen, "hi")
-        options = talking.talks[screen._runnable.key].turns[0].options
+        options = talking.talks[screen.runnable.key].turns[0].options
         assert (options.device, options.bits, options.system) == ("cpu", 4, "be brief")
         await pilot.click("KeyLine", offset=(14, 0))
         await until(pilot, lambda: not isinstance(talking.screen, PromptScreen))

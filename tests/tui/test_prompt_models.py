@@ -40,7 +40,7 @@ async def test_colours_are_named_also_from_a_saved_state(colours: CachetuiApp) -
         text = await ask(pilot, screen, "what colour is this picture ?", _LONG)
         assert "model  the picture is red ." in text and "loaded in" in text and "no saved state used" in text
         path.value = "blue.png"
-        await until(pilot, lambda: screen._shown is not None and screen._shown.spec.endswith("blue.png"))
+        await until(pilot, lambda: screen.shown is not None and screen.shown.spec.endswith("blue.png"))
         screen.query_one("#lower", Input).value = "30k"
         text = await ask(pilot, screen, "what colour is this picture ?", _LONG)
         assert text.count("the picture is blue .") == 1 and text.count("loaded in") == 1

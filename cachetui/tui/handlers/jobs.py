@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from cachetui.jobs.model import Job, JobState, Spec
-from cachetui.tui import background, job_words
+from cachetui.tui import background, job_words, warmdesk
 from cachetui.tui.handlers import operation, scanning
 from cachetui.tui.text import Severity, toast
 
@@ -115,14 +115,13 @@ def moved(main: MainScreen) -> None:
 
 def show(main: MainScreen) -> None:
     """The line in the main screen, and the list where it is open."""
-    from cachetui.tui.handlers import prompt
     from cachetui.tui.screens.jobs import JobsScreen
 
     screen = main.app.screen
     if isinstance(screen, JobsScreen):
         screen.show()
     desk = main.cachetui.desk
-    warm = prompt.in_memory(main)
+    warm = warmdesk.in_words(main.cachetui.warm.seen, partial(operation.size, main))
     main.job_line.show(desk.jobs(), desk.unseen_failures(), len(desk.unfinished), leaving=desk.leaving, warm=warm)
 
 

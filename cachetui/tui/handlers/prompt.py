@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cachetui import units
 from cachetui.runnable import NotRunnable, Options, Runnable, runnable_of
 from cachetui.store import Selection
-from cachetui.tui import background, warmdesk
+from cachetui.tui import background
 from cachetui.tui.handlers import jobs, marks, pull, scanning
 from cachetui.tui.smoke import Outcome, Row
 from cachetui.tui.text import line, words
@@ -133,11 +132,6 @@ def look_at_memory(main: MainScreen) -> None:
         jobs.show(main)
 
     background.start(main, warm.sessions, came, lambda e: None, "memory")
-
-
-def in_memory(main: MainScreen) -> str:
-    """For the line about jobs."""
-    return warmdesk.in_words(main.cachetui.warm.seen, partial(units.size, binary=main.cachetui.binary))
 
 
 def state_saved(main: MainScreen, path: str) -> None:

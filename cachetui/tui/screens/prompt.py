@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -17,14 +18,15 @@ from textual.widgets import Static
 
 from cachetui import units
 from cachetui.jobs import words as telling
-from cachetui.jobs.model import JobState
 from cachetui.runnable import GGUF, TRANSFORMERS, Runnable
-from cachetui.tui import background, pictures
+from cachetui.tui import background
 from cachetui.tui.asking import Asking
+from cachetui.tui.handlers import prompt_look, prompt_state
 from cachetui.tui.messages import Finished
-from cachetui.tui.pictures import PictureError, Shown
-from cachetui.tui.predicting import Predicted, predict
-from cachetui.tui.talk import BAD, DIM, NOISE, Options, Talk, Turn, TurnState, gain, offer, seconds, turn_lines
+from cachetui.tui.pictures import Shown
+from cachetui.tui.predicting import Predicted
+from cachetui.tui.smoke import ABOUT_A_PICTURE
+from cachetui.tui.talk import BAD, DIM, Options, Talk, Turn, ask_request, finish, seconds, short_name, turn_lines
 from cachetui.tui.text import Part, clip, line, words
 from cachetui.tui.widgets.fields import QuestionArea
 from cachetui.tui.widgets.lines import KeyLine, StatusLine
@@ -40,10 +42,6 @@ _LOOKING = 2.0
 """Seconds between two looks at what is in memory."""
 _NEAR = 3
 """Lines from the end within which the conversation goes on scrolling by itself."""
-_ROOMY = 36
-"""Cells from which on the words below the picture are written out."""
-_RESTING = 0.3
-"""Seconds without a change before the picture is looked at anew."""
 _KEYS = [
     ("ask", "Enter", "ask"), ("leave", "Esc", "back"), ("pick", "^O", "picture"), ("save", "^S", "save state"),
     ("copy", "^Y", "copy answer"), ("warm", "^G", "in memory"), ("fresh", "^L", "clear"),
@@ -71,48 +69,50 @@ class PromptScreen(Screen[None]):
 
     def __init__(self, runnable: Runnable, app: CachetuiApp) -> None:
         super().__init__()
-        self._cachetui = app
-        self._runnable = runnable
-        self._talk = app.talks.setdefault(runnable.key, Talk())
-        self._asking: Asking | None = None
-        self._saving: Asking | None = None
-        self._shown: Shown | None = None
-        self._looked = 0
+        self.cachetui = app
+        self.runnable = runnable
+        self.talk = app.talks.setdefault(runnable.key, Talk())
+        self.asking: Asking | None = None
+        self.saving: tuple[Asking, Turn] | None = None
+        """The saving of a state, and the turn it is of."""
+        self.shown: Shown | None = None
+        self.looked = 0
         """Counts the looks at the picture, so that a late one is known."""
-        self._predicted: Predicted | None = None
-        self._waiting: Timer | None = None
+        self.predicted: Predicted | None = None
+        self.waiting: Timer | None = None
         self._lines: dict[int, Static] = {}
-        self._bytes: Callable[[int], str] = partial(units.size, binary=app.binary)
-        self._trouble = ""
+        self.readable: Callable[[int], str] = partial(units.size, binary=app.binary)
+        self.trouble = ""
         """What is wrong with a field."""
 
     def compose(self) -> ComposeResult:
         """Head, two panes, status, keys."""
-        r = self._runnable
+        r = self.runnable
         yield StatusLine(id="prompt-head")
         with Horizontal(id="prompt-panes"):
             placed, quantizes = r.engine in (TRANSFORMERS, GGUF), r.engine == TRANSFORMERS
-            yield PromptPane(self._cachetui, pictures=r.images, quantizes=quantizes, placed=placed)
+            yield PromptPane(self.cachetui, pictures=r.images, quantizes=quantizes, placed=placed)
             with Vertical(id="prompt-right"):
                 with VerticalScroll(id="talk") as talk:
                     talk.border_title = words(clip(r.name, 60))
-                    yield Static(markup=False, id="welcome")
+                    yield Static(self._welcome(), markup=False, id="welcome")
                     yield Static(markup=False, id="offer")
-                yield QuestionArea(self._talk.questions, id="question")
+                yield QuestionArea(self.talk.questions, id="question")
         yield StatusLine(id="prompt-status")
         yield KeyLine(_KEYS)
 
     def on_mount(self) -> None:
         """What was said before is there."""
         self.query_one("#prompt-left").border_title = words(
-            "Picture and options" if self._runnable.images else "Options"
+            "Picture and options" if self.runnable.images else "Options"
         )
         self.query_one("#question").border_title = words("Ask")
-        for n in range(len(self._talk.turns)):
+        for n in range(len(self.talk.turns)):
             self._draw(n)
         self._offer()
         self._to_end()
-        self._show_status()
+        self._show_keys()
+        self.show_status()
         self.set_interval(_TICK, self._tick)
         self.set_interval(_LOOKING, self._look_at_memory)
         self._look_at_memory()
@@ -123,7 +123,7 @@ class PromptScreen(Screen[None]):
         self.call_after_refresh(self._redraw)
 
     def _redraw(self) -> None:
-        for n in range(len(self._talk.turns)):
+        for n in range(len(self.talk.turns)):
             self._draw(n)
         self._offer()
 
@@ -135,8 +135,8 @@ class PromptScreen(Screen[None]):
 
     def _draw(self, n: int) -> None:
         """One turn, as it is now."""
-        turn = self._talk.turns[n]
-        text = Content("\n").join(turn_lines(turn, self._width, self._named(turn.picture)))
+        turn = self.talk.turns[n]
+        text = Content("\n").join(turn_lines(turn, self._width, short_name(turn.picture)))
         if n not in self._lines:
             self._lines[n] = Static(text, markup=False, classes="turn")
             self.query_one("#talk").mount(self._lines[n], before="#offer")
@@ -148,145 +148,38 @@ class PromptScreen(Screen[None]):
         talk = self.query_one("#talk", VerticalScroll)
         self.call_after_refresh(talk.scroll_end, animate=False)
 
-    def _named(self, picture: str) -> str:
-        return "random noise" if picture == NOISE else picture.rpartition("/")[2]
-
     def _welcome(self) -> Content:
-        name = self._runnable.name
-        if self._talk.turns:
-            return Content("")
-        about = (
-            "Ask it something."
-            if not self._runnable.images
-            else "Ask it something; Ctrl+O gives it a picture to look at."
-        )
+        about = "Ask it something; Ctrl+O gives it a picture to look at."
         return Content("\n").join(
             (
-                line((name, "bold"), (f"  {self._runnable.about}", DIM)),
-                words(about),
+                line((self.runnable.name, "bold"), (f"  {self.runnable.about}", DIM)),
+                words(about if self.runnable.images else "Ask it something."),
                 words("The first answer takes as long as loading does; the next ones come at once.", DIM),
             )
         )
 
     def _offer(self) -> None:
-        """A saved state, where it would help and there is none."""
-        self.query_one("#welcome", Static).update(self._welcome())
-        self.query_one("#welcome").display = not self._talk.turns
-        parts: list[Part] = []
-        turn = self._talk.last
-        if turn is not None and self._may_save(turn):
-            known = self._predicted
-            size = known.bytes if known is not None else 0
-            parts = offer(size, gain(turn), binary=self._cachetui.binary)
-        shown = self.query_one("#offer", Static)
-        shown.update(line(*parts))
-        shown.display = bool(parts)
-
-    def _may_save(self, turn: Turn) -> bool:
-        return (
-            turn.state is TurnState.DONE
-            and bool(turn.picture)
-            and self._runnable.saves_states
-            and not turn.result.get("state_used")
-            and (turn.picture, turn.options.system) not in self._talk.saved
-        )
+        """What can be done next, above the question."""
+        self.query_one("#welcome").display = not self.talk.turns
+        prompt_state.show_offer(self)
 
     # ---- the picture and what it comes to
 
     @on(PromptPane.Changed)
     @on(PictureView.Resized)
     def _look_later(self) -> None:
-        if self._waiting is not None:
-            self._waiting.stop()
-        self._waiting = self.set_timer(_RESTING, self._look)
+        """The picture, its tokens and the state move with the fields."""
+        prompt_look.later(self)
 
-    def _options(self) -> Options | None:
+    def options(self) -> Options | None:
         """The fields; None while one is wrong, which is then said."""
         try:
             options = self.query_one(PromptPane).options()
         except ValueError as e:
-            self._trouble = str(e)
+            self.trouble = str(e)
             return None
-        self._trouble = ""
+        self.trouble = ""
         return options
-
-    def _look(self) -> None:
-        """Look at the picture with these options, and predict what it comes to."""
-        pane = self.query_one(PromptPane)
-        options, spec = self._options(), pane.picture
-        self._looked += 1
-        looked = self._looked
-        self._show_status()
-        if options is None:
-            return
-        if not spec:
-            self._shown = None
-            pane.view.tell(words("no picture: Ctrl+O" if self._runnable.images else "it takes no pictures", DIM))
-            pane.about(Content(""))
-            self._predict(looked, options)
-            return
-        room = pane.view.room
-
-        def came(shown: Shown) -> None:
-            if looked == self._looked and self.is_attached:
-                self._shown = shown
-                pane.view.show(shown)
-                self._predict(looked, options)
-
-        def failed(error: Exception) -> None:
-            if looked == self._looked and self.is_attached:
-                self._shown = None
-                pane.view.tell(words("no picture", DIM))
-                lines = [words(str(error), BAD)]
-                if isinstance(error, PictureError) and error.advice:
-                    lines.append(line(f"→ {error.advice}"))
-                pane.about(Content("\n").join(lines))
-                pane.predict(Content(""))
-
-        look = partial(
-            pictures.look, spec, room, max_pixels=options.max_pixels, resize=options.resize, seed=options.seed
-        )
-        background.start(self, look, came, failed, "picture")
-
-    def _predict(self, looked: int, options: Options) -> None:
-        """Tokens and bytes of a state, from the config alone."""
-        pane, shown = self.query_one(PromptPane), self._shown
-
-        def came(found: Predicted | None) -> None:
-            if looked != self._looked or not self.is_attached:
-                return
-            self._predicted = found
-            if shown is not None:
-                pane.about(self._about(shown, found))
-            pane.predict(self._comes_to(found))
-            self._offer()
-
-        background.start(self, partial(predict, self._runnable, shown, options), came, lambda e: None, "predict")
-
-    def _about(self, shown: Shown, found: Predicted | None) -> Content:
-        wide, high = shown.original
-        size = f", {self._bytes(shown.file_size)}" if shown.file_size else ""
-        room = max(self.query_one(PromptPane).scrollable_content_region.width, 20)
-        name, about = clip(self._named(shown.spec), room), f"{wide} × {high}{size}"
-        gap = "  " if len(name) + len(about) + 2 <= room else "\n"
-        first = Content.assemble(words(name, "bold"), gap, words(about, DIM))
-        parts: list[str | Part] = []
-        if shown.lowered:
-            sign = "lowered to" if room >= _ROOMY else "↓"
-            parts.append((f"{sign} {shown.size[0]} × {shown.size[1]}", "$text-warning"))
-        if found is not None and found.picture_tokens:
-            sign = "=" if found.exact else "≈"
-            parts.append((f"{' ' if parts else ''}{sign} {found.picture_tokens:,} tokens", "$foreground"))
-        return Content("\n").join((first, line(*parts))) if parts else first
-
-    def _comes_to(self, found: Predicted | None) -> Content:
-        if found is None or not found.tokens:
-            return Content("")
-        told = [line(("before the text ", DIM), f"≈ {found.tokens:,} tokens")]
-        if found.bytes:
-            told.append(line(("as a saved state ", DIM), f"≈ {self._bytes(found.bytes)}"))
-        wide = self.query_one(PromptPane).scrollable_content_region.width >= _ROOMY
-        return Content("   " if wide and sum(t.cell_length for t in told) < _ROOMY * 2 else "\n").join(told)
 
     # ---- asking
 
@@ -295,47 +188,31 @@ class PromptScreen(Screen[None]):
         self._ask(message.text.strip())
 
     def _ask(self, text: str) -> None:
-        if self._asking is not None:
-            self._cachetui.main.tell("It is still answering; Esc stops it.", severity="warning")
+        if self.asking is not None:
+            self.cachetui.main.tell("It is still answering; Esc stops it.", severity="warning")
             return
-        options, pane = self._options(), self.query_one(PromptPane)
-        if options is None:
-            self._show_status()
+        options, picture = self.options(), self.query_one(PromptPane).picture
+        if options is not None and not text and not picture:
+            self.trouble = "there is no question yet"
+        if self.trouble or options is None:
+            self.show_status()
             return
-        if not text:
-            if not pane.picture:
-                self._trouble = "there is no question yet"
-                self._show_status()
-                return
-            text = "Describe this image."
-        turn = Turn(text, pane.picture, options, doing="starting…")
-        self._talk.turns.append(turn)
+        turn = Turn(text or ABOUT_A_PICTURE, picture, options, doing="starting…")
+        self.talk.turns.append(turn)
         self.query_one("#question", QuestionArea).text = ""
-        request = {
-            "op": "ask",
-            "text": text,
-            "images": [turn.picture] if turn.picture else [],
-            "system": options.system,
-            "max_new_tokens": options.max_new_tokens,
-            "temperature": options.temperature,
-            "seed": options.seed,
-            "max_pixels": options.max_pixels,
-            "resize": list(options.resize) if options.resize else None,
-            "state": "",
-            "auto_state": True,
-        }
-        self._asking = Asking(self._cachetui.warm.asker(self._runnable.chosen(options.device, options.bits), request))
-        self._asking.start()
-        self._draw(len(self._talk.turns) - 1)
+        chosen = self.runnable.chosen(options.device, options.bits)
+        self.asking = Asking(self.cachetui.warm.asker(chosen, ask_request(turn)))
+        self.asking.start()
+        self._draw(len(self.talk.turns) - 1)
         self._offer()
         self._to_end()
         self._show_keys()
-        self._show_status()
+        self.show_status()
 
     def _tick(self) -> None:
-        if self._saving is not None:
-            self._save_moved(self._saving)
-        asking, turn = self._asking, self._talk.last
+        if self.saving is not None:
+            prompt_state.moved(self, *self.saving)
+        asking, turn = self.asking, self.talk.last
         if asking is None or turn is None:
             return
         ended = asking.ended  # asked before the text is taken: then that is all of it
@@ -344,71 +221,59 @@ class PromptScreen(Screen[None]):
         turn.answer += asking.take()
         turn.doing = "" if turn.answer else self._doing(asking)
         if ended is not None:
-            self._asking = None
-            self._over(turn, asking)
-        self._draw(len(self._talk.turns) - 1)
-        self._show_status()
+            self.asking = None
+            finish(turn, ended, stopped=asking.cancel.is_set())
+            self._offer()
+            self._show_keys()
+            self._look_at_memory()
+        self._draw(len(self.talk.turns) - 1)
+        self.show_status()
         if follows:
             self._to_end()
 
-    def _over(self, turn: Turn, asking: Asking) -> None:
-        ended = asking.ended
-        assert ended is not None
-        turn.result = ended.result or {}
-        said = turn.result.get("text")
-        if isinstance(said, str) and said:
-            turn.answer = said
-        turn.reason = ended.reason or str(turn.result.get("reason") or "")
-        turn.advice = ended.advice or str(turn.result.get("advice") or "")
-        states = {JobState.DONE: TurnState.DONE, JobState.CANCELLED: TurnState.CANCELLED}
-        turn.state = states.get(ended.state, TurnState.FAILED)
-        if turn.result.get("finish") == "cancelled" or (asking.cancel.is_set() and turn.state is not TurnState.DONE):
-            turn.state = TurnState.CANCELLED
-        self._offer()
-        self._show_keys()
-        self._look_at_memory()
-
     def _doing(self, asking: Asking) -> str:
-        import time
-
         p, passed = asking.progress, seconds(time.monotonic() - asking.begun)
         if asking.cancel.is_set():
             return "stopping…"
         if p is None:
             return f"starting…  {passed}"
-        told = [telling.phase(p), telling.percent(p), telling.amount(p, self._bytes) if p.total else "", passed]
+        told = [telling.phase(p), telling.percent(p), telling.amount(p, self.readable) if p.total else "", passed]
         return " · ".join(t for t in told if t)
 
     # ---- the lines above and below
 
     def _look_at_memory(self) -> None:
         """What the model takes now; in a thread, for it is asked of the system."""
-        warm = self._cachetui.warm
+        warm = self.cachetui.warm
 
         def came(lines: str) -> None:
             if self.is_attached:
-                head = [(" cachetui ", "bold $primary"), (" prompt ", DIM), (clip(self._runnable.name, 60), "bold")]
+                head = [(" cachetui ", "bold $primary"), (" prompt ", DIM), (clip(self.runnable.name, 60), "bold")]
                 self.query_one("#prompt-head", StatusLine).show(head, [(lines + " ", DIM)] if lines else [])
 
         if not warm.looking:
-            background.start(self, partial(warm.told, self._bytes), came, lambda e: None, "warm")
+            background.start(self, partial(warm.told, self.readable), came, lambda e: None, "warm")
 
     def _show_keys(self) -> None:
-        self.query_one(KeyLine).show(_KEYS_BUSY if self._asking is not None else _KEYS)
+        without = set() if self.runnable.images else {"pick", "save"}
+        if not self.runnable.saves_states:
+            without.add("save")
+        keys = _KEYS_BUSY if self.asking is not None else [k for k in _KEYS if k[0] not in without]
+        self.query_one(KeyLine).show(keys)
 
-    def _show_status(self) -> None:
+    def show_status(self) -> None:
         left: list[Part] = []
-        asking = self._asking
-        if self._trouble:
-            left = [(self._trouble, BAD)]
+        asking = self.asking
+        if self.trouble:
+            left = [(self.trouble, BAD)]
         elif asking is not None and asking.first is not None:
             rate = f" · {asking.rate:,.1f} tokens/s" if asking.rate else ""
             left = [("answering", "$accent"), (f"  {asking.pieces} tokens{rate}", DIM)]
         elif asking is not None:
             left = [(self._doing(asking), "$accent")]
-        elif self._saving is not None:
-            left = [("saving what it made of the picture  ", "$accent"), (self._doing(self._saving), DIM)]
-        elif (turn := self._talk.last) is not None and turn.figures:
+        elif self.saving is not None:
+            left = [("saving what it made of the picture  ", "$accent"), (self._doing(self.saving[0]), DIM)]
+        elif (turn := self.talk.last) is not None and turn.figures:
             left = [(" · ".join(turn.figures[:3]), DIM)]
         self.query_one("#prompt-status", StatusLine).show(left, [])
 
@@ -416,17 +281,17 @@ class PromptScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Ctrl+C copies what is selected, as everywhere, unless there is something to stop."""
-        return self._asking is not None if action == "stop" else True
+        return self.asking is not None if action == "stop" else True
 
     def action_stop(self) -> None:
         """Stop answering; what came stays."""
-        if self._asking is not None:
-            self._asking.cancel.set()
-            self._show_status()
+        if self.asking is not None:
+            self.asking.cancel.set()
+            self.show_status()
 
     def action_leave(self) -> None:
         """Stop answering; else back to the list."""
-        if self._asking is not None:
+        if self.asking is not None:
             self.action_stop()
         else:
             self.dismiss(None)
@@ -438,8 +303,8 @@ class PromptScreen(Screen[None]):
     @on(PromptPane.Pick)
     def action_pick(self) -> None:
         """Choose a picture."""
-        if not self._runnable.images:
-            self._cachetui.main.tell(f"{self._runnable.name} takes no pictures.", severity="warning")
+        if not self.runnable.images:
+            self.cachetui.main.tell(f"{self.runnable.name} takes no pictures.", severity="warning")
             return
         from cachetui.tui.screens.pick import PickScreen
 
@@ -450,35 +315,35 @@ class PromptScreen(Screen[None]):
 
         now = self.query_one(PromptPane).picture
         folder = now.rpartition("/")[0] if "/" in now else ""
-        self.app.push_screen(PickScreen(self._cachetui, folder), answer)
+        self.app.push_screen(PickScreen(self.cachetui, folder), answer)
 
     def action_copy(self) -> None:
         """The newest answer, or what is selected, to the clipboard."""
         from cachetui.text import safe_block
 
-        turn = self._talk.last
+        turn = self.talk.last
         text = self.get_selected_text() or (turn.answer if turn is not None else "")
         if not text.strip():
-            self._cachetui.main.tell("There is no answer to copy yet.", severity="warning")
+            self.cachetui.main.tell("There is no answer to copy yet.", severity="warning")
             return
         self.app.copy_to_clipboard(safe_block(text.strip("\n")))
-        self._cachetui.main.tell("The answer is on the clipboard.")
+        self.cachetui.main.tell("The answer is on the clipboard.")
 
     def action_fresh(self) -> None:
         """Begin again with an empty pane."""
-        if self._asking is None:
+        if self.asking is None:
             for shown in self._lines.values():
                 shown.remove()
             self._lines.clear()
-            self._talk.turns.clear()
+            self.talk.turns.clear()
             self._offer()
-            self._show_status()
+            self.show_status()
 
     def action_warm(self) -> None:
         """What is in memory."""
         from cachetui.tui.screens.warm import WarmScreen
 
-        self.app.push_screen(WarmScreen(self._cachetui), lambda _: self._look_at_memory())
+        self.app.push_screen(WarmScreen(self.cachetui), lambda _: self._look_at_memory())
 
     def action_scroll(self, step: int) -> None:
         """The conversation, a page."""
@@ -490,52 +355,7 @@ class PromptScreen(Screen[None]):
 
     def action_save(self) -> None:
         """Keep what the model made of the picture of the newest question."""
-        turn = self._talk.last
-        if self._asking is not None or self._saving is not None:
-            return
-        if turn is None or not self._may_save(turn):
-            why = "A state is saved after a question with a picture."
-            if turn is not None and turn.result.get("state_used"):
-                why = "This answer came from a saved state already."
-            elif not self._runnable.saves_states:
-                why = f"{self._runnable.engine} keeps no states here."
-            self._cachetui.main.tell(why, severity="warning")
-            return
-        options = turn.options
-        request = {
-            "op": "save-state",
-            "images": [turn.picture],
-            "system": options.system,
-            "output": "",
-            "max_pixels": options.max_pixels,
-            "resize": list(options.resize) if options.resize else None,
-            "seed": options.seed,
-        }
-        self._saving = Asking(self._cachetui.warm.asker(self._runnable.chosen(options.device, options.bits), request))
-        self._saving.start()
-        self._show_status()
-
-    def _save_moved(self, saving: Asking) -> None:
-        ended, turn = saving.ended, self._talk.last
-        if ended is None:
-            self._show_status()
-            return
-        self._saving = None
-        main = self._cachetui.main
-        if ended.state is JobState.DONE:
-            result = ended.result or {}
-            if turn is not None:
-                self._talk.saved.add((turn.picture, turn.options.system))
-            size = result.get("bytes")
-            told = f" ({self._bytes(size)})" if isinstance(size, int) else ""
-            main.tell(f"Saved{told}: the next question about this picture starts from it.\n{result.get('path', '')}")
-            from cachetui.tui.handlers import prompt
-
-            prompt.state_saved(main, str(result.get("path", "")))
-        else:
-            main.tell(f"{ended.reason}\n{ended.advice}".strip(), title="Not saved", severity="error")
-        self._offer()
-        self._show_status()
+        prompt_state.save(self)
 
     @on(KeyLine.Pressed)
     async def _key_clicked(self, message: KeyLine.Pressed) -> None:
@@ -549,5 +369,5 @@ class PromptScreen(Screen[None]):
 
     def on_unmount(self) -> None:
         """Nobody waits for an answer any more."""
-        if self._asking is not None:
-            self._asking.cancel.set()
+        if self.asking is not None:
+            self.asking.cancel.set()

@@ -117,9 +117,7 @@ class SmokeScreen(ModalScreen[None]):
             few = "1 model" if count == 1 else f"{count} models"
             return words(f"{few}, one after the other: loaded, asked about a random picture (or for a word), let go.")
         counts = {o: sum(r.outcome is o for r in rows) for o in Outcome}
-        return line(
-            *(("   " if n else "") + f"{count} {o.value}" for n, (o, count) in enumerate(counts.items()) if count)
-        )
+        return words("   ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count))
 
     def _head(self) -> Content:
         cells = "".join(fit(name, width, right=True) for name, width in _COLUMNS)
