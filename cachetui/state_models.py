@@ -61,6 +61,10 @@ def _judged(state: Item, models: Mapping[str, Item]) -> Item:
     now = present_commit(model) if model is not None else ""
     if model is None or not then or not now or then == now:
         return state if kept == state.problems else replace(state, problems=kept)
-    message = f"it was made with {then[:_SHORT]} of {model.name}, which is {now[:_SHORT]} now: it is not used with that"
+    message = f"it was made with {then[:_SHORT]} of {model.name}, whose main is {now[:_SHORT]} now: "
+    if any(r.commit == then for r in model.revisions):
+        message += "only that revision, which is still here, can go on from it"
+    else:
+        message += "nothing here can go on from it"
     problem = Problem(STALE, message, f"{state.root}/{state.path}", rows.get(AGAIN, ""))
     return replace(state, problems=(*kept, problem))

@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
 def run(session: Session, ask: Ask, way: Way, target: str, given: Sequence[str]) -> int:
     """Ask from one state, the answer streaming; or from many, a row each. The exit code."""
-    paths = [path for name in given for path in _paths(session.where.resolve(name), name)]
+    given = [_place(session, name) for name in given]
+    paths = [path for place in given for path in _paths(place)]
     if not ask.text:
         text = piped_text()
         if not text:
             raise click.UsageError("nothing is asked: give a text")
         ask = replace(ask, text=text)
     infos = [_read(path) for path in paths]
-    if len(infos) == 1 and not any(os.path.isdir(session.where.resolve(name)) for name in given):
+    if len(infos) == 1 and not any(os.path.isdir(place) for place in given):
         info = infos[0]
         if isinstance(info, Row):
             raise Failed(safe(f"{info.state}: {info.reason}") + (f"\n{safe(info.advice)}" if info.advice else ""))
@@ -47,7 +48,17 @@ def run(session: Session, ask: Ask, way: Way, target: str, given: Sequence[str])
     return _many(session, ask, way, target, infos)
 
 
-def _paths(path: str, name: str) -> list[str]:
+def _place(session: Session, name: str) -> str:
+    """The path that is meant: a file or folder, else a state by its TARGET or name."""
+    path = session.where.resolve(name)
+    if os.path.lexists(path):
+        return path
+    wanted = (name, f"state:{name}")
+    there = [f"{i.root}/{i.path}" for i in session.scan.items if i.store == "state" and i.id in wanted]
+    return there[0] if len(there) == 1 else path
+
+
+def _paths(path: str) -> list[str]:
     """A file, or the states of a folder. Raises Failed."""
     from cachetui.state_items import is_state
 
@@ -56,9 +67,9 @@ def _paths(path: str, name: str) -> list[str]:
     try:
         found = [p for n in sorted(os.listdir(path)) if is_state(p := os.path.join(path, n))]
     except OSError as e:
-        raise Failed(safe(f"--state {name}: {e.strerror}")) from None
+        raise Failed(safe(f"--state {path}: {e.strerror}")) from None
     if not found:
-        raise Failed(safe(f"--state {name}: there is no saved state in it"))
+        raise Failed(safe(f"--state {path}: there is no saved state in it"))
     return found
 
 

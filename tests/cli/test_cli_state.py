@@ -63,7 +63,7 @@ def test_show_tells_what_it_is_of(kept: Path, run: Run) -> None:
         "tokens          20",
         "a.png 64x48",
         "problems",
-        "is not used with that",
+        "nothing here can go on",
     ):
         assert text in shown, text
     data = run("state", "show", str(kept / "a_cache.pt"), "--json").data
@@ -131,8 +131,9 @@ def test_hostile_names_reach_no_terminal(home: Path, run: Run) -> None:
 
 def test_other_verbs_say_what_it_is(kept: Path, run: Run) -> None:
     assert "it is a saved state: estimate hf:org/name" in run("estimate", "state:a_cache.pt", code=1).err
-    err = run("prompt", "state:a_cache.pt", "What is it?", code=1).err
-    assert "it is a saved state of hf:org/name" in err and f"cachetui prompt TEXT --state {kept}/a_cache.pt" in err
+    for name in ("state:b.safetensors", "b.safetensors"):
+        assert "other/model" in run("prompt", "What is it?", "--state", name, code=1).err
+    assert "no such file" in run("prompt", "What is it?", "--state", "c.safetensors", code=1).err
     assert "state_folders" in run("info", "--json").data["paths"]
 
 

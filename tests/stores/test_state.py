@@ -332,6 +332,7 @@ def test_a_state_of_another_commit_is_stale_and_says_what_makes_it_anew(home: Pa
     (item,) = (i for i in scan(where).items if i.store == "state")
     (problem,) = item.problems
     assert problem.code == STALE and first[:7] in problem.message and second_[:7] in problem.message
+    assert "still here" in problem.message
     assert problem.hint.startswith(f"cachetui state save hf:{REPO} --image 'my cat.png' --output ")
     passing = compile_filter(f"problem={STALE}", scan(where).ledger)
     assert passing(item)
