@@ -77,7 +77,7 @@ def put(pool: Pool, chosen: Runnable, ask: Ask, way: Way, state: str = "") -> En
     text = text_of(ask, images=bool(ask.images or state), sees=chosen.images)
     _warn_if_large(chosen, pool, way)
     out = prompt_show.Stream(silent=way.as_json)
-    with transfer.stoppable() as stop, Bar(way.binary) as bar:
+    with transfer.stoppable(out.end) as stop, Bar(way.binary) as bar:
 
         def on_event(event: Json) -> None:
             if event.get("name") == "token":

@@ -39,8 +39,9 @@ class Stream:
             self._open = not text.endswith("\n")
 
     def end(self) -> None:
-        """No more comes."""
+        """The line is full, whatever still comes."""
         if self._open:
+            self._open = False
             sys.stdout.write("\n")
             sys.stdout.flush()
 

@@ -115,21 +115,23 @@ def run(spec: Spec, *, binary: bool) -> Ended:
 
 
 @contextmanager
-def stoppable() -> Iterator[threading.Event]:
-    """An event that Control-C sets; the second one interrupts at once."""
+def stoppable(before: Callable[[], None] | None = None) -> Iterator[threading.Event]:
+    """An event that Control-C sets; the second one interrupts at once. `before`: called before that is said."""
     cancel = threading.Event()
 
     def stop(*_: object) -> None:
         if cancel.is_set():
             raise KeyboardInterrupt
         cancel.set()
+        if before is not None:
+            before()
         common.say("Stopping ... (once more: at once)")
 
-    before = signal.signal(signal.SIGINT, stop)
+    earlier = signal.signal(signal.SIGINT, stop)
     try:
         yield cancel
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, earlier)
 
 
 def show(ended: Ended, spec_id: str, binary: bool) -> None:
