@@ -129,6 +129,12 @@ class Memory(Command):
     help = "See which models are loaded and what they take; let one go. They go by themselves after a while."
 
 
+class Clean(Command):
+    id, keys, section, does = "clean", ("C",), ACTING, "clean:ask"
+    title = "Clean up quantized models…"
+    help = "Move quantized models that are old, damaged or of an older commit to the trash."
+
+
 class Verify(Command):
     id, keys, section, does = "verify", ("v",), ACTING, "verify:start"
     title, footer = "Verify: compare with the hashes", "verify"

@@ -33,6 +33,11 @@ def ask_permanent(main: MainScreen) -> None:
     _plan(main, permanent=True)
 
 
+def plan(main: MainScreen, chosen: Sequence[Selection]) -> None:
+    """Plan moving these to the trash, whatever is marked."""
+    _make(main, chosen, permanent=False)
+
+
 def _plan(main: MainScreen, *, permanent: bool) -> None:
     if not operation.is_free(main):
         return
