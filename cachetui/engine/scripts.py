@@ -121,8 +121,7 @@ def load_kept(model: Any, cache_path: str) -> Any:
     if not found:
         if found.code == quantized.NOT_LOADED:
             raise NotAnEntry(f"{path} is not loaded: {found.reason}")
-        why = quarantine(path) if os.path.lexists(path) else ""
-        gone = "" if why or not os.path.lexists(found.path) else " (it lies in the trash now)"
+        gone = " (it lies in the trash now)" if os.path.lexists(path) and not quarantine(path) else ""
         raise NotAnEntry(f"{path}: {found.reason}{gone}; load_or_quantize makes it anew")
     environment.prepare(offline=False)
     entry = look(path, ENTRY)

@@ -27,7 +27,7 @@ try:
 except ImportError:  # Windows: without locks two makers are not kept apart
     fcntl = None  # type: ignore[assignment]
 
-_NO_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_NO_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 _EVERY = 0.2
 """Seconds between two looks at a lock that somebody holds."""
 
