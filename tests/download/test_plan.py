@@ -226,7 +226,7 @@ def test_an_archived_repo_is_not_written_through_its_link(world: World) -> None:
     (world.cache / "models--acme--m").symlink_to(world.tmp / "drive")
     refused = world.plan().refused
     assert [r.code for r in refused] == ["archived"]
-    assert "cachetui restore hf:acme/m" in refused[0].advice
+    assert "cachetui restore hf:acme/m && cachetui pull hf:acme/m" in refused[0].advice
 
 
 def test_partials_are_known_to_the_scanner(world: World) -> None:
