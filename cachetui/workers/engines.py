@@ -117,8 +117,8 @@ class Transformers:
             self.loaded, seen.pictures, system, max_pixels=seen.max_pixels, resize=seen.resize, cancelled=cancelled
         )
         path = place(output, made.info.identity, self.loaded.wanted.name)
-        told = engine.save(DISK, made, path).to_json()
-        return {**told, "trouble": note(os.path.dirname(path), Where.current())}
+        trouble = note(os.path.dirname(path), Where.current())  # first: what a killed save leaves is then found
+        return {**engine.save(DISK, made, path).to_json(), "trouble": trouble}
 
 
 @dataclass
