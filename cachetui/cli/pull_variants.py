@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from cachetui.download.search import Hit
 
 _NAMED = 3
-_PATIENCE = 10.0
+_PATIENCE = 5.0
+"""Seconds without a byte: a sentence is not worth a longer wait."""
 
 
 def show(where: Where, target: str, *, binary: bool, as_json: bool) -> int:
