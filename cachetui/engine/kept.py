@@ -22,8 +22,8 @@ KNOWN = frozenset((
 ))  # fmt: skip
 """Classes of layers whose whole content is known here; another one is refused rather than saved in part."""
 GOES_ON = frozenset((
-    "falcon_h1", "granitemoehybrid", "lfm2", "lfm2_moe", "nemotron_h", "olmo_hybrid", "qwen3_5_moe_text", "qwen3_5_text",
-    "qwen3_next", "zamba2",
+    "falcon_h1", "granitemoehybrid", "lfm2", "lfm2_moe", "nemotron_h", "olmo_hybrid", "qwen3_5_moe_text",
+    "qwen3_5_text", "qwen3_next", "zamba2",
 ))  # fmt: skip
 """Families with linear layers that read on from a running state exactly, several tokens at once: a test compares them.
 
@@ -38,11 +38,6 @@ def new_cache(config: Any) -> Any:
     return DynamicCache(config=config)
 
 
-def kinds(config: Any) -> tuple[str, ...]:
-    """The classes of the layers of this model's cache."""
-    return tuple(type(layer).__name__ for layer in new_cache(config).layers)
-
-
 def unsupported(loaded: Loaded) -> str:
     """Why this architecture has no state that can be saved; empty where it has one."""
     model, name = loaded.model, loaded.wanted.name
@@ -52,10 +47,10 @@ def unsupported(loaded: Loaded) -> str:
         return f"{name} ({loaded.model_class}) reads with an encoder: it keeps no cache of what it was given"
     if "past_key_values" not in inspect.signature(model.forward).parameters:
         return (
-            f"{name} ({loaded.model_class}) is a pure state-space model: it has no keys and values, only a running "
-            "state that transformers goes on from one token at a time"
+            f"{name} ({loaded.model_class}) is a pure state-space or recurrent model: it has no keys and values, "
+            "only a running state that transformers goes on from one token at a time"
         )
-    mine = set(kinds(model.config))
+    mine = {type(layer).__name__ for layer in new_cache(model.config).layers}
     if mine - KNOWN:
         strange = ", ".join(sorted(mine - KNOWN))
         return f"{name} ({loaded.model_class}) keeps {strange}, of which it is not known what belongs to it"

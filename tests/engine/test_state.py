@@ -34,7 +34,7 @@ pytestmark = pytest.mark.models
 
 import tiny  # noqa: E402
 
-from cachetui.engine import chat, images, kept, prompting, state, state_file  # noqa: E402
+from cachetui.engine import chat, images, prompting, state, state_file  # noqa: E402
 from cachetui.engine.identity import identity  # noqa: E402
 from cachetui.engine.loading import Loaded, load  # noqa: E402
 from cachetui.engine.prefill import set_rope_deltas  # noqa: E402
@@ -443,52 +443,6 @@ def test_a_text_that_means_a_picture_is_refused(loaded: Load, pictures: list[ima
     for text in ("<|image_pad|>", "and <|video_pad|>?"):
         with pytest.raises(EngineError, match="means a picture"):
             state.resume(loaded("qwen3_vl"), made, text)
-
-
-GOING_ON: dict[str, dict[str, Any]] = {
-    "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_d_ssm": 128},
-    "granitemoehybrid": {
-        "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1, "num_local_experts": 2,
-        "num_experts_per_tok": 1, "shared_intermediate_size": 32, "layer_types": ["mamba", "attention"],
-    },
-    "lfm2": {"layer_types": ["conv", "full_attention"]},
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_experts": 4, "num_experts_per_tok": 2},
-    "nemotron_h": {
-        "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 8, "n_groups": 1, "head_dim": 16,
-        "layers_block_type": ["mamba", "attention"],
-    },
-    "olmo_hybrid": {}, "qwen3_5_text": {}, "qwen3_5_moe_text": {}, "qwen3_next": {},
-    "zamba2": {
-        "mamba_d_state": 8, "n_mamba_heads": 8, "mamba_ngroups": 1, "layers_block_type": ["mamba", "hybrid"],
-        "hybrid_layer_ids": [1], "num_mem_blocks": 1, "adapter_rank": 4,
-    },
-}  # fmt: skip
-LINEAR = {
-    "head_dim": 16, "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8,
-    "linear_value_head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
-    "shared_expert_intermediate_size": 16, "layer_types": ["linear_attention", "full_attention"],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("family", sorted(kept.GOES_ON))
-def test_running_states_are_gone_on_from_exactly(family: str) -> None:
-    """41 tokens, then 19 more at once, against 60: what a family must do to be in the table."""
-    import transformers
-
-    numbers = GOING_ON[family] or LINEAR
-    torch.manual_seed(0)
-    config = transformers.CONFIG_MAPPING[family](**(tiny._text() | numbers))
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    tiny._enlarge(model)
-    ids = torch.randint(4, 319, (1, 60))
-    cache = kept.new_cache(config)
-    with torch.no_grad():
-        at_once = model(input_ids=ids, use_cache=True).logits[:, 41:]
-        model(input_ids=ids[:, :41], past_key_values=cache, use_cache=True)
-        again = kept.filled(config, *kept.tensors_of(cache))
-        after = model(input_ids=ids[:, 41:], attention_mask=torch.ones_like(ids), past_key_values=again).logits
-    assert any(kind.startswith("LinearAttention") for kind in kept.kinds(config))
-    assert torch.allclose(at_once, after, atol=1e-3)
 
 
 def test_out_of_memory_is_advice(
