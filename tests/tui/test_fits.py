@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hostile
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 from tui_world import NOW, main_of, select, settle, toasts, until
 
 from cachetui import paths
@@ -202,6 +203,32 @@ async def test_a_card_that_is_none_is_told(home: Path) -> None:
         assert any("RTX 1 is not in the table" in t for t in toasts(pilot))
         assert main.fits.against == Against("", 2048)
     app.desk.close()
+
+
+async def test_hostile_names_stay_words(home: Path) -> None:
+    hostile.build(home / ".cache/huggingface/hub", home / ".ollama/models", home / "models")
+    app = CachetuiApp(Where.current(), clock=lambda: NOW)
+    seen: list[str] = []
+
+    async def look(pilot: Pilot[None]) -> None:
+        await pilot.pause()
+        seen.append("\n".join(strip.text for strip in app.screen._compositor.render_strips()))
+
+    async with app.run_test(size=(200, 50), notifications=True, tooltips=True) as pilot:
+        await settle(pilot)
+        screen = await to_runs(pilot)
+        assert len(screen._runs) > len(hostile.NAMES)
+        for _ in range(2 * len(hostile.NAMES)):
+            await look(pilot)
+            await pilot.press("j")
+        await pilot.press("m")
+        await until(pilot, lambda: isinstance(app.screen, CardScreen))
+        app.screen.query_one("#card-words", Input).value = hostile.NAMES[0] + hostile.NAMES[2]
+        await look(pilot)
+        await pilot.press("escape", "escape")
+        await settle(pilot)
+    app.desk.close()
+    assert not [bad for text in seen for bad in hostile.offences(text)]
 
 
 def test_contexts_as_people_type_them() -> None:
