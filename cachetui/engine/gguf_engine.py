@@ -138,7 +138,10 @@ def _serve(path: str, name: str, mmproj: str, device: str, context: int) -> Any:
         said: list[str] = []
         try:
             with _native_words(said):
-                return xllamacpp.Server(params)
+                server = xllamacpp.Server(params)
+                # It computes; and one that is let go before its loop began would wait for that loop for ever.
+                server.handle_completions({"prompt": "a", "max_tokens": 1}, lambda _: False)
+                return server
         except RuntimeError as e:
             raise _why(name, path, said, e) from None
 
@@ -265,6 +268,7 @@ class _Talk:
         self._first = self._last = 0.0
         self._finish = ""
         self._usage: dict[str, Any] = {}
+        self._timings: dict[str, Any] = {}
         self._problem: BaseException | None = None
 
     def run(self, loaded: GgufLoaded, question: Question) -> None:
@@ -296,6 +300,7 @@ class _Talk:
         if progress := event.get("prompt_progress"):
             self._usage = {"prompt_tokens": progress.get("total")}
         self._usage = event.get("usage") or self._usage
+        self._timings = event.get("timings") or self._timings
         for choice in event.get("choices") or ():
             text = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
             if text:
@@ -312,6 +317,8 @@ class _Talk:
         tokens = int(self._usage.get("completion_tokens") or len(self._pieces))
         prompt = int(self._usage.get("prompt_tokens") or 0)
         after = self._last - self._first
+        speed = (tokens - 1) / after if tokens > 1 and after > 0 else 0.0
+        speed = self._timings.get("predicted_per_second") or speed  # a small model is done before it is heard
         finish = self._finish or LENGTH
         advice = [] if loaded.template or question.pictures else [_NO_TEMPLATE]
         if finish == LENGTH and tokens < question.max_new_tokens:
@@ -325,7 +332,7 @@ class _Talk:
             prompt_tokens=prompt,
             first_token_seconds=self._first - begun if self._first else 0.0,
             seconds=time.perf_counter() - begun,
-            tokens_per_second=(tokens - 1) / after if tokens > 1 and after > 0 else 0.0,
+            tokens_per_second=speed if tokens > 1 else 0.0,
             finish=finish,
             reason="saved states are for models that run through transformers",
             advice="; ".join(advice),
