@@ -68,6 +68,8 @@ def _not_here(error: NotHere, text: str, wanted: str, *, is_default: bool) -> Fa
         lines = [f"No model was named, and the default, {text}, is not on disk. Name one: cachetui prompt TARGET TEXT"]
     if wanted:
         lines.append(f"Download it first, with its plan: cachetui prompt {safe(wanted)} --pull{_size(wanted)}")
+    elif text.isalpha() and not error.repos:
+        lines.append(f"If that is what you ask: cachetui prompt --prompt {safe(text)}")
     return Failed("\n".join(lines))
 
 

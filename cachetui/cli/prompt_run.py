@@ -50,9 +50,7 @@ def one(session: Session, ask: Ask, way: Way, target: str) -> int:
     if way.options.bits and chosen.engine != TRANSFORMERS:
         common.say(f"--bits is for transformers; {chosen.engine} runs {safe(chosen.name)} as it is.")
     if not ask.text and not ask.images:
-        if sys.stdin.isatty():
-            if way.as_json:
-                raise click.UsageError("--json answers one question: give a text")
+        if sys.stdin.isatty() and sys.stdout.isatty() and not way.as_json:
             return _talk(session, ask, way, chosen)
         if not (piped := piped_text()):
             raise click.UsageError("nothing is asked: give a text, or a picture")

@@ -173,6 +173,7 @@ def test_one_json_object(hub: Hub, run: Run) -> None:
         (("org/reads",), 2, "nothing is asked"),
         (("hf:org/nowhere", "Hi"), 1, "cachetui prompt hf:org/nowhere --pull"),
         (("llava", "Hi"), 1, "cachetui prompt hf:llava-hf/llava-1.5-7b-hf --pull   (about "),
+        (("Hello",), 1, "If that is what you ask: cachetui prompt --prompt Hello"),
         (("Qwen/Qwen3-VL-70B", "Hi"), 1, "no such model was published; nearest are Qwen/Qwen3-VL-32B-Instruct"),
     ],
 )
