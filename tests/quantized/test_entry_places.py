@@ -63,3 +63,35 @@ def test_little_room_is_warned_of_before_it_is_refused(tmp_path: Path, monkeypat
     assert sorted(set(states), key=states.index) == ["fine", "warned", "refused"] and states == sorted(
         states, key=["fine", "warned", "refused"].index
     )
+
+
+def disk(top: Path, number: str, path: str, rotational: str = "0", slaves: tuple[str, ...] = ()) -> None:
+    """A block device as /sys shows it."""
+    folder = top / "devices" / path
+    (folder / "queue").mkdir(parents=True)
+    (folder / "queue/rotational").write_text(rotational + "\n")
+    (folder / "dev").write_text(number + "\n")
+    (top / number).symlink_to(folder)
+    for name in slaves:
+        (folder / "slaves").mkdir(exist_ok=True)
+        (folder / "slaves" / name.rpartition("/")[2]).symlink_to(top / "devices" / name)
+
+
+def test_what_stands_behind_a_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cachetui.quantized_entries import storage
+
+    monkeypatch.setattr(storage, "_BLOCKS", tmp_path)
+    disk(tmp_path, "259:0", "pci/nvme/nvme0/nvme0n1")
+    disk(tmp_path, "8:0", "pci/ata1/sda")
+    disk(tmp_path, "8:16", "pci/ata2/sdb", "1")
+    disk(tmp_path, "254:0", "virtio/vda", "1")
+    (tmp_path / "devices/pci/ata1/sda/sda1").mkdir()
+    (tmp_path / "8:1").symlink_to(tmp_path / "devices/pci/ata1/sda/sda1")
+    disk(tmp_path, "253:0", "virtual/dm-0", "0", ("pci/nvme/nvme0/nvme0n1",))
+    disk(tmp_path, "253:1", "virtual/dm-1", "0", ("pci/nvme/nvme0/nvme0n1", "pci/ata2/sdb"))
+    found = {n: storage._solid(n) for n in ("259:0", "8:0", "8:1", "8:16", "254:0", "253:0", "253:1")}
+    assert found == {
+        "259:0": True, "8:0": True, "8:1": True, "8:16": False, "254:0": False, "253:0": True, "253:1": False,
+    }  # fmt: skip
+    with pytest.raises(OSError):
+        storage._solid("9:9")
