@@ -14,6 +14,7 @@ from cachetui.engine.repository import Repository
 from cachetui.memory import weights as weighing
 from cachetui.memory.cache import cache_of
 from cachetui.memory.model import FP32, HALF, INT8, NF4, NF4_DOUBLE
+from cachetui.quantized_entries.wishes import dtype_of
 from cachetui.units import size as shown
 from cachetui.wanted import Wanted
 
@@ -106,12 +107,9 @@ def choose_dtype(wanted: Wanted, repo: Repository, device: str) -> tuple[str, st
     AVX512-BF16 and 91 ms without). So there it becomes float32, without loss, where that leaves half of the RAM:
     judged by what the machine has, not by what is free now, so that the answer is the same every time.
     """
-    if wanted.dtype != "auto":
-        return wanted.dtype, ""
+    if wanted.dtype != "auto" or (wanted.bits and not repo.method):
+        return dtype_of(wanted, repo.config), ""
     stored = stored_dtype(repo)
-    if wanted.bits:
-        # What stays unquantized: 16 bit, as the estimates count it.
-        return ("float16" if stored == "float16" and device != "cpu" else "bfloat16"), ""
     if device.partition(":")[0] != "cpu" or stored == "float32" or repo.method or computes(stored):
         return stored, ""
     if need(wanted, repo, "cpu", "float32") * 2 > _all_ram():

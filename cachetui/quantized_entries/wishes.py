@@ -33,7 +33,7 @@ def identify(wanted: Wanted, rank: int = 0, told: Callable[[int], None] = lambda
     NotHere.
     """
     config = _config(wanted.folder)
-    dtype = wanted.dtype if wanted.dtype in _DTYPES else _stored(config)
+    dtype = dtype_of(wanted, config)
     family = families.of(config)
     settings: dict[str, Any] = {
         "llm_int8_skip_modules": sorted({*(family.vision if family else ()), "lm_head", *wanted.skip})
@@ -106,8 +106,13 @@ def _config(folder: str) -> Mapping[str, Any]:
     return body
 
 
-def _stored(config: Mapping[str, Any]) -> str:
-    """The dtype that a config names, in itself or in its text part."""
+def dtype_of(wanted: Wanted, config: Mapping[str, Any]) -> str:
+    """What stays unquantized is held in this, and quantized layers compute in it.
+
+    `auto` is what the config names, in itself or in its text part: the same on every machine, kept or not.
+    """
+    if wanted.dtype in _DTYPES:
+        return wanted.dtype
     text = config.get("text_config")
     for part in (config, text if isinstance(text, dict) else {}):
         for key in ("dtype", "torch_dtype"):
