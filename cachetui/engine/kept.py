@@ -70,7 +70,7 @@ def tensors_of(cache: Any) -> tuple[dict[str, Tensor], tuple[Layer, ...]]:
     for n, layer in enumerate(cache.layers):
         for name in (*PLAIN, *INDEXED):
             found = getattr(layer, name, None)
-            if hasattr(found, "numel") and found.numel():
+            if found is not None and found.numel():
                 tensors[f"layers.{n}.{name}"] = found
         for name in STATES:
             for k, found in (getattr(layer, name, None) or {}).items():
