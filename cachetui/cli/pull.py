@@ -84,6 +84,7 @@ def pull(
         if include or exclude or quant or variants or cache_dir or local_dir or revision:
             raise click.UsageError("Ollama's server decides what it fetches and where to: give TARGET alone")
         return _ollama(where, target, (dry_run, yes, as_json), binary)
+    target = _spelled_out(target)
     if variants:
         return pull_variants.show(where, target, binary=binary, as_json=as_json)
     if cache_dir and local_dir:
@@ -101,6 +102,19 @@ def pull(
         for line in (*plan_lines(plan, binary), *pull_variants.lines(plan, hits, binary=binary)):
             click.echo(line)
     return _go(plan, (dry_run, yes, as_json), binary)
+
+
+def _spelled_out(target: str) -> str:
+    """The TARGET that a short name of the catalogue stands for. Raises Failed where those are several."""
+    from cachetui.memory import catalogue
+
+    if never := catalogue.never(target):
+        raise Failed(safe(never))
+    rows = catalogue.named(target) if not {"/", ":"} & set(target) else ()
+    if len(rows) > 1:
+        names = "\n".join(f"  cachetui pull hf:{r.repo}" for r in rows)
+        raise Failed(f"{safe(target)} stands for several models; write one of\n{names}")
+    return f"hf:{rows[0].repo}" if rows else target
 
 
 def _with_revision(target: str, revision: str) -> str:

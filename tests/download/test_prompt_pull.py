@@ -30,3 +30,17 @@ def test_prompt_pulls_with_its_plan(world: World, home: Path) -> None:
     assert world.server.sent() - before > 3_000_000
     assert list(home.rglob("snapshots/*/model.safetensors"))
     assert "m: " in done.stderr.splitlines()[-2] or "acme/m" in done.stderr
+
+
+def test_short_names_are_pulled_too(world: World) -> None:
+    def pull(target: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "cachetui", "pull", target, "-y"],
+            env=dict(os.environ) | {"HF_ENDPOINT": world.server.endpoint}, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 1
+        return done.stderr
+
+    assert "write one of\n  cachetui pull hf:Qwen/Qwen3-VL-2B-Instruct\n" in pull("qwen3")
+    assert "microsoft/phi-2: it does not exist" in pull("phi2")
+    assert "nearest are Qwen/Qwen3-VL-32B-Instruct" in pull("hf:Qwen/Qwen3-VL-70B")
