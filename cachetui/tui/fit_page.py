@@ -24,10 +24,8 @@ _MODE, _NEED, _FIT = 12, 9, 8
 _MOST_DEVICES = 3
 
 
-def fit_lines(known: Known | None, fits: Fits, page: Page) -> list[Content]:
-    """What it needs and whether that goes in; short while it is not known."""
-    if known is None or not fits.devices:
-        return [*page.row("memory", ("reading its headers…", DIM)), Content("")]
+def fit_lines(known: Known, fits: Fits, page: Page) -> list[Content]:
+    """What it needs and whether that goes in; short where it cannot be told."""
     e = known.estimate
     if e is None:
         return [*page.row("memory", (f"cannot be told: {known.reason}", DIM)), Content("")]

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from cachetui.memory.model import Device
 from cachetui.model import Item
 from cachetui.tui import background, fits
 from cachetui.tui.fits import Against, Known
@@ -14,6 +13,7 @@ from cachetui.tui.handlers import view
 from cachetui.tui.rows import ITEM
 
 if TYPE_CHECKING:
+    from cachetui.memory.model import Device
     from cachetui.tui.screens.main import MainScreen
 
 T = TypeVar("T")
@@ -26,8 +26,7 @@ def known(main: MainScreen, item: Item) -> Known | None:
     found = main.fits.known(item)
     if found is None and main.fits.asked is None:
         main.fits.asked = item.key
-        work = partial(fits.examine, item, main.fits.against.context)
-        _start(main, work, partial(_examined, main), "estimate")
+        _start(main, partial(_examine, item, main.fits.against.context), partial(_examined, main), "estimate")
     return found
 
 
@@ -37,6 +36,12 @@ def _start(main: MainScreen, work: Callable[[], T], then: Callable[[T], None], n
         main.tell(f"The memory it needs cannot be told: {error}", severity="warning")
 
     background.start(main, work, then, failed, name)
+
+
+def _examine(item: Item, context: int) -> Known:
+    import cachetui.tui.fit_page  # here, so that the UI does not wait for it  # noqa: F401
+
+    return fits.examine(item, context)
 
 
 def _examined(main: MainScreen, found: Known) -> None:

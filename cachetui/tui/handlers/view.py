@@ -164,10 +164,13 @@ def _needs(main: MainScreen, item: Item) -> Callable[[describe.Page], list[Conte
     """What writes the lines on the memory it needs."""
     if not is_model(item):
         return lambda page: []
-    from cachetui.tui.fit_page import fit_lines
     from cachetui.tui.handlers import fits
 
     found = fits.known(main, item)
+    if found is None or not main.fits.devices:
+        return lambda page: [*page.row("memory", ("reading its headers…", describe.DIM)), Content("")]
+    from cachetui.tui.fit_page import fit_lines  # the thread that read the headers has imported it
+
     return lambda page: fit_lines(found, main.fits, page)
 
 
