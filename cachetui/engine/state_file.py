@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from cachetui import state_items
 from cachetui.engine.devices import is_out_of_memory
 from cachetui.engine.errors import STATE_DAMAGED, STATE_TOO_LARGE, EngineError
 from cachetui.engine.kept import INDEXED, PLAIN, STATES, new_cache, tensors_of
@@ -69,8 +69,7 @@ def _damaged(info: StateInfo, why: str) -> EngineError:
 
 def again(info: StateInfo) -> str:
     """The command that makes the same state once more."""
-    pictures = "".join(f" --image {shlex.quote(i.name)}" for i in info.identity.images)
-    return f"save it again: cachetui state save {shlex.quote(info.model)}{pictures}"
+    return f"save it again: {state_items.again(info, info.path)}"
 
 
 def _must_have_room(opened: Opened) -> None:
