@@ -123,8 +123,8 @@ def say_how(chosen: Runnable, ended: Ended, state: str = "") -> None:
     result = ended.result or {}
     if ended.state is JobState.FAILED:
         common.say(safe_block(f"{chosen.name}: {ended.reason}"))
-        for line in advice_of(chosen, ended):
-            common.say(safe_block(line))
+        if ended.advice:
+            common.say(safe_block(ended.advice))
         return
     if "tokens" not in result:
         common.say("Stopped." + (f" {ended.reason}" if ended.reason else ""))
@@ -144,24 +144,14 @@ def say_how(chosen: Runnable, ended: Ended, state: str = "") -> None:
     else:
         words.append("model was in memory")
     common.say(safe("; ".join(words)))
+    for note in (result.get("notes") or ()) if result.get("loaded_now") else ():
+        common.say(safe_block(str(note)))
     if result.get("finish") == "length" and not result.get("advice"):
         common.say("It stopped at the limit: --max-new-tokens N lets it go on.")
     if result.get("advice"):
         common.say(safe_block(str(result["advice"])))
     if ended.state is JobState.CANCELLED:
         common.say("Stopped.")
-
-
-def advice_of(chosen: Runnable, ended: Ended) -> list[str]:
-    """What to do about a failure; for memory of a GPU also who holds it."""
-    lines = [ended.advice] if ended.advice else []
-    if (ended.result or {}).get("code") == "no-memory" and chosen.wanted.device != "cpu":
-        from cachetui.memory.holders import holders
-
-        for h in holders()[:5]:
-            much = f": {units.size(h.bytes)}" if h.bytes else ""
-            lines.append(f"GPU memory is held by {h.name or 'a program'} (process {h.pid}){much}")
-    return lines
 
 
 def emit_one(chosen: Runnable, ended: Ended, warm: Warm | None) -> None:

@@ -6,13 +6,13 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 from cachetui.engine.errors import DEVICE, NO_MEMORY, EngineError
 from cachetui.engine.repository import Repository
 from cachetui.memory import weights as weighing
 from cachetui.memory.cache import cache_of
+from cachetui.memory.holders import holders
 from cachetui.memory.model import FP32, HALF, INT8, NF4, NF4_DOUBLE
 from cachetui.quantized_entries.wishes import dtype_of
 from cachetui.units import size as shown
@@ -63,7 +63,7 @@ def choose(wanted: Wanted, repo: Repository) -> tuple[str, str, tuple[str, ...]]
             return device, dtype, ()
         notes.append(
             f"{shown(need(wanted, repo, device, dtype))} do not go into the {shown(free(device))} free on {device}"
-            f"{holders(device)}: it runs on the CPU"
+            f"{held_by(device)}: it runs on the CPU"
         )
     dtype, why = choose_dtype(wanted, repo, "cpu")
     must_fit(wanted, "cpu", need(wanted, repo, "cpu", dtype))
@@ -216,47 +216,18 @@ def no_memory(wanted: Wanted, device: str, why: str = "") -> EngineError:
         ways.append("--device cpu")
     ways.append("a smaller model (cachetui estimate --all tells which fit)")
     more = f": {why}" if why else ""
-    return EngineError(f"{wanted.name} does not fit into {where}{more}{holders(device)}", ", or ".join(ways), NO_MEMORY)
+    return EngineError(f"{wanted.name} does not fit into {where}{more}{held_by(device)}", ", or ".join(ways), NO_MEMORY)
 
 
-def holders(device: str) -> str:
-    """Who holds the memory of an NVIDIA GPU, as the end of a sentence; empty where that cannot be told."""
+def held_by(device: str) -> str:
+    """Who else holds memory of NVIDIA GPUs, as the end of a sentence; empty where that cannot be told."""
     if not device.startswith("cuda"):
         return ""
-    try:
-        pynvml = import_module("pynvml")
-        pynvml.nvmlInit()
-    except Exception:  # not installed, no driver: there is nothing to tell
-        return ""
-    try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(_physical(device))
-        rows = [
-            (int(p.usedGpuMemory or 0), int(p.pid))
-            for p in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-            if int(p.pid) != os.getpid()
-        ]
-    except pynvml.NVMLError:
-        return ""
-    finally:
-        pynvml.nvmlShutdown()
-    told = [f"{_process(pid)} ({pid}) holds {shown(used)}" for used, pid in sorted(rows, reverse=True)[:3]]
+    others = [h for h in holders() if h.pid != os.getpid()][:3]
+    told = [
+        f"{h.name or 'a program'} (process {h.pid}) holds {shown(h.bytes) if h.bytes else 'some of it'}" for h in others
+    ]
     return f" ({', '.join(told)})" if told else ""
-
-
-def _physical(device: str) -> int:
-    """The number of torch's GPU as the driver counts: CUDA_VISIBLE_DEVICES hides and reorders."""
-    index = int(device.partition(":")[2] or 0)
-    visible = [part.strip() for part in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if part.strip()]
-    return int(visible[index]) if index < len(visible) and visible[index].isdigit() else index
-
-
-def _process(pid: int) -> str:
-    import psutil
-
-    try:
-        return str(psutil.Process(pid).name())
-    except psutil.Error:
-        return "a process"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -6,13 +6,13 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cachetui.engine import chat, devices
 from cachetui.engine.chat import Encoded
-from cachetui.engine.errors import NO_MEMORY, TOO_LONG, Cancelled, EngineError
+from cachetui.engine.errors import DAMAGED, NO_MEMORY, TOO_LONG, Cancelled, EngineError
+from cachetui.engine.generation import generate, stop_tokens
 from cachetui.engine.kept import unsupported
 from cachetui.engine.prefill import Prefilled, prefill, set_rope_deltas
 from cachetui.engine.streaming import Stream, interruptible
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 STOP, LENGTH, CANCELLED = "stop", "length", "cancelled"
 SLOW_SECONDS = 2.0
 """A picture that took longer than this to read is worth a saved state."""
-_GREEDY = {"do_sample": False, "temperature": 1.0, "top_p": 1.0, "top_k": 50}
-_PLAIN = {"num_beams": 1, "num_return_sequences": 1, "return_dict_in_generate": False, "use_cache": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,11 @@ class Question:
     temperature: float = 0.0
     """0: always the likeliest token; above, tokens are drawn with the model's own top_p and top_k."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Bytes that are no characters, of an argument or a file, become U+FFFD: no tokenizer takes them."""
+        object.__setattr__(self, "text", chat.readable(self.text))
+        object.__setattr__(self, "system", chat.readable(self.system))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def ask(
 
     `state`: pictures and system prompt read before; the question's own are then not looked at. `two_chunks`: read the
     prompt in the two parts that a saved state would make of it, which in 16 bits rounds differently than one.
-    Raises EngineError: too-long, unsupported, no-memory.
+    Raises EngineError: too-long, unsupported, no-memory, damaged; what `on_token` raises comes out as it is.
     """
     begun = time.perf_counter()
     if not loaded.model.can_generate() or loaded.tokenizer is None:
@@ -103,6 +106,8 @@ def ask(
             f"{loaded.wanted.name} writes no text ({loaded.model_class})",
             "`cachetui verify --load` tells whether it works at all",
         )
+    if question.max_new_tokens < 1:
+        raise EngineError("the answer may have no token", "--max-new-tokens 128")
     with guarded(loaded, question), _seeded(loaded, question), interruptible(loaded.model, cancelled) as let_go:
         run = _Run(Stream(loaded.tokenizer, on_token, first=let_go, cancelled=cancelled))
         try:
@@ -110,6 +115,10 @@ def ask(
         except Cancelled:
             run.stream.end()
             run.cancelled = True
+        except Exception as e:
+            if e is run.stream.raised or isinstance(e, EngineError) or devices.is_out_of_memory(e):
+                raise
+            raise _broken(loaded, e) from e
     return _answer(loaded, question, run, begun, state)
 
 
@@ -139,39 +148,17 @@ def _run(
     else:
         set_rope_deltas(loaded.model, prefilled.rope_deltas)
         inputs["past_key_values"] = prefilled.cache
-    _generate(loaded, question, run, inputs)
+    generate(loaded, inputs, run.stream, limit=run.limit, temperature=question.temperature)
 
 
-def _generate(loaded: Loaded, question: Question, run: _Run, inputs: dict[str, Any]) -> None:
-    config = deepcopy(loaded.model.generation_config)
-    sampled = {"do_sample": True, "temperature": question.temperature}
-    ends = stop_tokens(loaded)
-    config.update(
-        **_PLAIN,
-        **(sampled if question.temperature > 0 else _GREEDY),
-        max_new_tokens=run.limit,
-        max_length=None,
-        eos_token_id=ends or None,
-        pad_token_id=_padding(loaded, ends),
+def _broken(loaded: Loaded, error: Exception) -> EngineError:
+    """What the model's code raised in the middle, in one line."""
+    words = " ".join(str(error).split())[:300]
+    return EngineError(
+        f"{loaded.wanted.name} ({loaded.model_class}) fails while it answers: {type(error).__name__}: {words}",
+        "`cachetui verify` tells whether its files are whole; `verify --load` whether it computes at all",
+        DAMAGED,
     )
-    loaded.model.generate(**inputs, generation_config=config, streamer=run.stream)
-
-
-def stop_tokens(loaded: Loaded) -> list[int]:
-    """Ids that end an answer: those of the model's generation config, and the tokenizer's own end."""
-    given = loaded.model.generation_config.eos_token_id
-    found = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
-    own = loaded.tokenizer.eos_token_id
-    return found if own is None or own in found else [*found, own]
-
-
-def _padding(loaded: Loaded, ends: Sequence[int]) -> int:
-    """One row needs none, but transformers warns where it is not told."""
-    told: list[object] = [loaded.model.generation_config.pad_token_id, loaded.tokenizer.pad_token_id, *ends]
-    for known in told:
-        if isinstance(known, int):
-            return known
-    return 0
 
 
 def room(loaded: Loaded, encoded: Encoded, wanted: int) -> int:
@@ -274,9 +261,9 @@ def no_memory(loaded: Loaded, question: Question) -> EngineError:
         ways.append("hold the weights in 4 bits: --bits 4")
     ways.append("close other programs, or take a smaller model" if on_cpu else "run it on the CPU: --device cpu")
     where = "this machine's memory" if on_cpu else f"the memory of {loaded.device}"
-    holders = devices.holders(str(loaded.device))
+    held = devices.held_by(str(loaded.device))
     return EngineError(
-        f"{where} is full{holders}: {loaded.wanted.name} was loaded, but there is no room for the question",
+        f"{where} is full{held}: {loaded.wanted.name} was loaded, but there is no room for the question",
         "; ".join(ways),
         NO_MEMORY,
     )

@@ -18,7 +18,7 @@ from cachetui.runnable import OLLAMA, Runnable
 IDLE_SECONDS = 300.0
 _SERVER_PATIENCE = 5.0
 """Seconds that a server gets to free a model."""
-_TOLD = ("device", "dtype", "quantization", "folder")
+_TOLD = ("device", "dtype", "quantization", "folder", "notes")
 Free = Callable[[str], int]
 """Device as in `Wanted` -> bytes that a model may take there now."""
 

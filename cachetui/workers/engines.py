@@ -72,6 +72,7 @@ class Transformers:
             "images": loaded.images,
             "folder": loaded.wanted.folder,
             "weights": loaded.memory,
+            "notes": list(loaded.notes),
             "load_seconds": loaded.load_seconds,
             "warm_up_seconds": warm,
         }
