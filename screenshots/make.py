@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asking
 from hub import HubServer, fill
 from textual.pilot import Pilot
 
@@ -50,6 +51,8 @@ class Picture:
     """From a world of a thousandth of the size: there every byte is what its hash says."""
     hub: bool = False
     """Beside a Hub of our own, on the small world."""
+    asks: bool = False
+    """With models that answer, on the small world."""
 
 
 def _pull(name: str, *before: str) -> tuple[str, ...]:
@@ -96,6 +99,27 @@ PICTURES = (
     ),
     Picture("details-fit", (140, 40), (*_card("rtx 2080"), "at:Qwen/")),
     Picture("what-can-i-run", (150, 44), (*_card("rtx 2080"), "f", "wait:1.5", *("down",) * 25)),
+    Picture(
+        "prompt",
+        (130, 34),
+        (
+            *("at:acme/colour", "p", "wait:1", "ctrl+o", "wait:2", "enter", "wait:2"),
+            *("type:what colour is this picture ?", "enter", "answered", "ctrl+s", "wait:3"),
+            *("type:describe the image .", "enter", "answered", "wait:2"),
+        ),
+        small=True,
+        asks=True,
+    ),
+    Picture(
+        "smoke-test",
+        (130, 34),
+        (
+            *_mark("acme/colour", "gemma-3-270m", "google/gemma", "mistralai/", "microsoft/phi"),
+            *("p", "wait:1", "enter", "tested", "k", "k", "k", "k"),
+        ),
+        small=True,
+        asks=True,
+    ),
     Picture("search", (120, 36), ("D", "wait:1", *"qwen", "wait:1", "down", "wait:2"), small=True, hub=True),
     Picture("pull", (120, 34), ("D", *"Qwen/Qwen3-0.6B", "enter", "wait:2"), small=True, hub=True),
     Picture("pull-quant", (120, 30), ("D", *"bartowski/Qwen3-0.6B-GGUF", "enter", "wait:2"), small=True, hub=True),
@@ -129,17 +153,24 @@ def _percent(job: Job) -> float:
     return 100 * p.done / p.total if p is not None and p.phase in ("copy", "download") and p.total else 0
 
 
+_BUSY: dict[str, Callable[[Any], bool]] = {
+    "ended": lambda main: main.cachetui.desk.active,
+    "answered": lambda main: main.app.screen.asking is not None,
+    "tested": lambda main: main.app.screen.running,
+}
+
+
 async def _do(main: Any, pilot: Pilot[None], key: str) -> None:
     """Press a key; `at:NAME` goes to a row, `mark:NAME` marks it.
 
     `wait:SECONDS` waits, `until:20` until the first job is at 20 %, `ended` until no job runs,
-    `clear` takes what was told away.
+    `clear` takes what was told away, `type:TEXT` types it, `answered` and `tested` wait for models.
     """
     verb, _, name = key.partition(":")
     if verb == "gate":
         HUB.repos[name].gated = True
-    elif key == "ended":
-        while main.cachetui.desk.active:
+    elif key in _BUSY:
+        while _BUSY[key](main):
             await pilot.pause(0.1)
     elif key == "clear":
         main.app.clear_notifications()
@@ -148,6 +179,8 @@ async def _do(main: Any, pilot: Pilot[None], key: str) -> None:
             if not main.cachetui.desk.active:
                 raise SystemExit("the jobs were too quick for a picture")
             await pilot.pause(0.02)
+    elif verb == "type" and name:
+        await pilot.press(*("space" if c == " " else c for c in name))
     elif verb == "wait":
         await pilot.pause(float(name))
     elif verb in ("at", "mark") and name:
@@ -162,6 +195,8 @@ async def _do(main: Any, pilot: Pilot[None], key: str) -> None:
 
 async def draw(where: Where, picture: Picture) -> Path:
     """Drive the program there and save what it shows."""
+    if picture.asks:
+        asking.fill(Path(where.home))
     app = CachetuiApp(where)
     HUB.rate = 4e6 if picture.name == "downloads" else 0.0
     async with app.run_test(size=picture.size, notifications=True) as pilot:
@@ -176,6 +211,7 @@ async def draw(where: Where, picture: Picture) -> Path:
         await pilot.pause(0.5)
         svg = app.export_screenshot(title="cachetui")
     app.desk.close()
+    app.warm.close()
     path = HERE / f"{picture.name}.svg"
     path.write_text(svg)
     return path

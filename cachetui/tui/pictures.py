@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 from cachetui.jobs.model import JobState, Spec, new_id
 from cachetui.tui.talk import NOISE
@@ -85,14 +84,9 @@ def is_picture(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
-def first_folder(home: str) -> str:
-    """Where to look first: where the program was started if there are pictures, else ~/Pictures, else home."""
-    try:
-        here = str(Path.cwd())
-    except OSError:
-        here = home
-    theirs = os.path.join(home, "Pictures")
-    for folder in (here, theirs):
+def first_folder(home: str, here: str) -> str:
+    """Where to look first: where the program was started if there are pictures, else ~/Pictures, else there or home."""
+    for folder in (here, os.path.join(home, "Pictures")):
         if any(is_picture(name) for name, is_folder in entries(folder)[0] if not is_folder):
             return folder
     return here if os.path.isdir(here) else home

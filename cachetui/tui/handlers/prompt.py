@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from cachetui.runnable import NotRunnable, Options, Runnable, runnable_of
@@ -46,7 +45,12 @@ def one(main: MainScreen, selection: Selection, options: Options | None = None) 
         else:
             _refuse(main, selection, error)
 
-    look = partial(runnable_of, selection, options, main.cachetui.where)
+    def look() -> Runnable:
+        from cachetui.tui.widgets import graphics
+
+        graphics.prepare()
+        return runnable_of(selection, options, main.cachetui.where)
+
     background.start(main, look, found, failed, "runnable")
 
 

@@ -77,10 +77,10 @@ class PickScreen(ModalScreen["str | None"]):
 
     def _open(self, folder: str, cursor: str = "") -> None:
         """List a folder, in a thread; an empty name looks for one with pictures. The cursor goes to that entry."""
-        home = self._cachetui.where.home
+        home, cwd = self._cachetui.where.home, self._cachetui.where.cwd
 
         def work() -> tuple[str, list[tuple[str, bool]], str]:
-            chosen = folder or pictures.first_folder(home)
+            chosen = folder or pictures.first_folder(home, cwd)
             return chosen, *pictures.entries(chosen)
 
         def came(found: tuple[str, list[tuple[str, bool]], str]) -> None:

@@ -90,6 +90,11 @@ class SmokeScreen(ModalScreen[None]):
         self._look()
 
     @property
+    def running(self) -> bool:
+        """Whether a model is being tested."""
+        return self._smoke.running
+
+    @property
     def _width(self) -> int:
         return max(self.query_one("#smoke").content_size.width - 2, 30)
 
@@ -155,7 +160,7 @@ class SmokeScreen(ModalScreen[None]):
         if row.first_seconds:
             out += tell("first", f"after {seconds(row.first_seconds)}")
         out += tell("why", row.reason, BAD if row.outcome is not Outcome.STOPPED else "")
-        out += tell("what now", f"→ {row.advice}" if row.advice else "")
+        out += tell("note" if row.outcome is Outcome.WORKS else "what now", f"→ {row.advice}" if row.advice else "")
         self.query_one("#smoke-text", Static).update(Content("\n").join(out))
 
     # ---- keys

@@ -56,13 +56,23 @@ def cell_size() -> tuple[int, int]:
     return (width // columns, height // rows) if rows and columns and width and height else (0, 0)
 
 
-def widget() -> Widget | None:
-    """A widget of textual-image for this terminal, or None: then half blocks are drawn."""
+def prepare() -> str:
+    """Import what this terminal needs and name its protocol; empty for half blocks. Takes a moment: for a thread."""
     way = protocol(os.environ)
     if not way or not all(cell_size()) or find_spec("textual_image") is None:
-        return None
+        return ""
     with _unable_to_ask():
-        import textual_image.renderable  # noqa: F401
+        import textual_image.renderable
+    import textual_image.widget  # noqa: F401
+
+    return way
+
+
+def widget() -> Widget | None:
+    """A widget of textual-image for this terminal, or None: then half blocks are drawn."""
+    way = prepare()
+    if not way:
+        return None
     from textual_image import widget as made
 
     found: Widget = made.TGPImage() if way == "kitty" else made.SixelImage()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _UPPER = "▀"
 _LEAST = 2
+_MOST = 1200
+"""Pixels on the longer side where the terminal draws real ones."""
 
 
 @lru_cache(maxsize=16384)
@@ -79,7 +81,7 @@ class PictureView(Vertical):
     """Room for a picture, or for the words why there is none. Asks for it anew when its room changes."""
 
     DEFAULT_CSS = """
-    PictureView { height: 1fr; min-height: 3; }
+    PictureView { height: 1fr; min-height: 3; align: center middle; }
     PictureView > HalfBlocks { height: 1fr; }
     PictureView > Static { height: 1fr; content-align: center middle; text-align: center; }
     """
@@ -113,7 +115,8 @@ class PictureView(Vertical):
         width, height = max(self.size.width, _LEAST), max(self.size.height, 1)
         if self._pixels is not None:
             cell = graphics.cell_size()
-            return width * cell[0], height * cell[1]
+            scale = min(1.0, _MOST / max(width * cell[0], height * cell[1], 1))
+            return max(int(width * cell[0] * scale), 1), max(int(height * cell[1] * scale), 1)
         return width, 2 * height
 
     def show(self, shown: Shown) -> None:

@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 _DEVICES = ("auto", "cpu", "mps" if sys.platform == "darwin" else "cuda")
 _BITS = (("0", "as stored"), ("8", "8 bits"), ("4", "4 bits"))
 
+_TIPS = {
+    "#picture-path": "a path, noise for a random picture, or nothing; Tab completes",
+    "#picture-pick": "choose a picture (Ctrl+O)",
+    "#lower": "lower the resolution: most pixels (250000, 500k, 1M), or a size (640x480)",
+    "#system": "what the model is told before everything else",
+    "#tokens": "the answer stops after so many new tokens",
+    "#seed": "the same seed draws the same answer, and the same noise",
+    "#temperature": "0 takes the likeliest word each time; higher is more varied",
+    "#device": "where the model runs; auto takes a GPU it fits in",
+    "#bits": "quantized while it is loaded: smaller, a little worse",
+}
+
 
 class PromptPane(VerticalScroll, can_focus=False):
     """Says that something changed; what the fields hold is asked with `options`."""
@@ -66,7 +78,7 @@ class PromptPane(VerticalScroll, can_focus=False):
                 yield Static(words("seed", DIM), markup=False, classes="label second")
                 yield CleanInput("0", id="seed")
             with Horizontal(classes="field"):
-                yield Static(words("temper.", DIM), markup=False, classes="label")
+                yield Static(words("temp.", DIM), markup=False, classes="label")
                 yield CleanInput("0", id="temperature")
                 yield Cycle("on", [(d, d) for d in _DEVICES], id="device")
             with Horizontal(classes="field"):
@@ -75,8 +87,8 @@ class PromptPane(VerticalScroll, can_focus=False):
 
     def on_mount(self) -> None:
         """What does not apply is not shown."""
-        self.query_one("#lower").tooltip = words("most pixels (250000, 500k, 1M), or a size (640x480)")
-        self.query_one("#picture-pick").tooltip = words("choose a picture (Ctrl+O)")
+        for id_, tip in _TIPS.items():
+            self.query_one(id_).tooltip = words(tip)
         self.set_class(not self._pictures, "-text-only")
         self.query_one("#bits").display = self._quantizes
         self.query_one("#device").display = self._placed
