@@ -184,3 +184,18 @@ def test_a_manifest_that_leads_out_is_refused(entry: Path, path: str) -> None:
     (entry / MANIFEST).write_text(json.dumps({**body, "seal": manifest._seal(body)}))
     with pytest.raises(ManifestError):
         read(str(entry))
+
+
+def test_any_flipped_bit_is_found(entry: Path) -> None:
+    """In the manifest by its seal, in a file by its hash; every seventh byte of each, another bit every time."""
+    for path in sorted(p for p in entry.rglob("*") if p.is_file()):
+        whole, st = path.read_bytes(), path.stat()
+        for at in range(0, len(whole), 7 if path.name == MANIFEST else 97):
+            data = bytearray(whole)
+            data[at] ^= 1 << (at % 8)
+            path.write_bytes(data)
+            os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+            assert not check(str(entry), full=True), (path.name, at)
+        path.write_bytes(whole)
+        os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+    assert check(str(entry), full=True)

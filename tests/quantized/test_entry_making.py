@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -62,6 +63,31 @@ def test_every_call(fault: str, memory: Path, capsys: pytest.CaptureFixture[str]
     with capsys.disabled():
         print(f"\n  make an entry {fault:8} {sum(ends.values()) - 1:4} calls: {dict(ends)}", end="")
     assert sum(ends.values()) > 10
+
+
+@pytest.mark.parametrize("fault", ["before", "after", "EIO", "ENOSPC+"])
+def test_the_next_run_is_stopped_too(fault: str, memory: Path) -> None:
+    """The first is killed before the rename; the second at every call, those that take away what the first left too."""
+    whole = FaultyFs(10**6, "before")
+    make(memory / "count", fs=whole)
+    for at in itertools.count(1):
+        folder = memory / "q"
+        with pytest.raises(Killed):
+            make(folder, fs=FaultyFs(whole.count - 2, "after"))
+        assert [e.kind for e in entries(str(folder))] == ["unfinished"]
+        fs = FaultyFs(at, fault)
+        with contextlib.suppress(Killed, OSError, NoPlace):
+            make(folder, fs=fs)
+        assert all(e.kind == "unfinished" or check(e.path, full=True) for e in entries(str(folder))), (
+            fault,
+            at,
+            fs.hit,
+        )
+        assert check(make(folder).path, full=True) and len(entries(str(folder))) == 1
+        shutil.rmtree(folder)
+        if not fs.hit:
+            break
+    assert at > whole.count
 
 
 def test_the_engines_failure_leaves_nothing(tmp_path: Path) -> None:
