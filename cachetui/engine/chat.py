@@ -6,6 +6,7 @@ tokenizer's template brings all special tokens itself; a processor adds the firs
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _PROBES = ("What", "a b", " x", "\nx", "\n\n", "7", "(.", "é", "")
 """Texts that begin differently: tokens that come before every one of them do not depend on the text."""
+_LONE = re.compile("[\ud800-\udfff]")
 NO_TEMPLATE = "this model has no chat template: it was given the plain text, and goes on from it"
 
 
@@ -90,8 +92,14 @@ def follow(loaded: Loaded, *, system: str, pictures: int, text: str) -> list[int
     return whole[same:] if whole[:same] == probes[0][:same] else None
 
 
+def readable(text: str) -> str:
+    """Text that tokenizers take: what is no character (a lone surrogate) becomes U+FFFD."""
+    return _LONE.sub("\ufffd", text)
+
+
 def render(loaded: Loaded, *, system: str, pictures: int, text: str) -> Prompt:
     """The prompt as text, by the chat template of the processor or tokenizer; plain where there is none."""
+    system, text = readable(system), readable(text)
     owner = loaded.processor if getattr(loaded.processor, "chat_template", None) else loaded.tokenizer
     mark = picture_mark(loaded)
     if not getattr(owner, "chat_template", None):
@@ -184,7 +192,7 @@ def _with_pictures(loaded: Loaded, prompt: Prompt, pictures: Sequence[Picture]) 
         return dict(
             loaded.processor(text=[prompt.text], images=images, return_tensors="pt", add_special_tokens=prompt.special)
         )
-    except ValueError as e:
+    except (ValueError, TypeError, IndexError, KeyError, ZeroDivisionError) as e:
         sizes = ", ".join(f"{p.size[0]}x{p.size[1]}" for p in pictures)
         raise EngineError(
             f"the picture processor of {loaded.wanted.name} refuses ({sizes}): {e}",

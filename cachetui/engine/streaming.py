@@ -35,6 +35,8 @@ class Stream:
         self.begun = 0.0
         """time.perf_counter() when the first token came; 0.0 before."""
         self.last = 0.0
+        self.raised: Exception | None = None
+        """What `on_token` raised, which is none of the model's doing."""
         self._tokenizer = tokenizer
         self._on_token = on_token
         self._first = first
@@ -72,7 +74,11 @@ class Stream:
             self._from = read
             self.text += piece
             if self._on_token is not None:
-                self._on_token(piece)
+                try:
+                    self._on_token(piece)
+                except Exception as e:
+                    self.raised = e
+                    raise
 
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))

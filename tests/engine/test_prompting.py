@@ -356,3 +356,61 @@ def test_bytes_that_are_no_character_come_out_in_the_end(load: Callable[[str], A
     assert pieces, "not held for ever"
     stream.end()
     assert stream.text == "\ufffd" * 40
+
+
+# What a repo or a caller may hold.
+
+
+def test_what_a_repo_says_about_generating_stays_within_bounds(load: Callable[[str], Any]) -> None:
+    """Ways to generate that need another program, model or cache are not taken; penalties are."""
+    from transformers import GenerationConfig
+
+    loaded = load("qwen3")
+    plain = ask(loaded, Question(TEXT, max_new_tokens=8)).text
+    before = loaded.model.generation_config
+    nasty: list[dict[str, Any]] = [
+        {"penalty_alpha": 0.6, "top_k": 4}, {"dola_layers": "high"}, {"num_beams": 3}, {"max_time": 0.000001},
+        {"cache_implementation": "static"}, {"prompt_lookup_num_tokens": 3}, {"max_length": 5},
+        {"do_sample": True, "temperature": 9.0, "top_p": 0.1}, {"return_dict_in_generate": True},
+        {"guidance_scale": 3.0}, {"stop_strings": ["never to be seen"]},
+    ]  # fmt: skip
+    try:
+        for values in nasty:
+            config = loaded.model.generation_config = GenerationConfig(eos_token_id=before.eos_token_id, **values)
+            answer = ask(loaded, Question(TEXT, max_new_tokens=8))
+            assert (answer.text, answer.tokens) == (plain, 8), values
+            assert ask(loaded, Question(TEXT, max_new_tokens=8), two_chunks=True).text == plain, values
+            assert loaded.model.generation_config is config
+        loaded.model.generation_config = GenerationConfig(eos_token_id=before.eos_token_id, repetition_penalty=9.0)
+        assert ask(loaded, Question(TEXT, max_new_tokens=8)).text != plain
+    finally:
+        loaded.model.generation_config = before
+
+
+def test_text_that_is_no_text() -> None:
+    answer = ask(colour_vlm(), Question("what colour is caf\udce9 ?", [picture("red")], "sy\udcffstem"))
+    assert answer.text
+    assert Question("caf\udce9 🦊").text == "caf\ufffd 🦊"
+
+
+def test_what_the_listener_raises_arrives() -> None:
+    def broken(_: str) -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        ask(colour_vlm(), Question(QUESTION, [picture()]), on_token=broken)
+
+
+def test_what_a_model_raises_has_a_reason(load: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load("llama")
+    monkeypatch.setattr(loaded.model.model.layers[1], "mlp", torch.nn.Linear(7, 7))
+    with pytest.raises(
+        EngineError, match=r"llama.* \(LlamaForCausalLM\) fails while it answers: RuntimeError: mat1"
+    ) as e:
+        ask(loaded, Question(TEXT))
+    assert "verify" in e.value.advice and "\n" not in e.value.reason
+
+
+def test_an_answer_of_no_tokens() -> None:
+    with pytest.raises(EngineError, match="no token"):
+        ask(colour_vlm(), Question(QUESTION, max_new_tokens=0))
