@@ -16,6 +16,7 @@ from cachetui.loose_spots import MAX_DEPTH, SKIPPED
 from cachetui.state_folders import default
 from cachetui.state_items import STORE, is_state
 from cachetui.states.errors import PICKLE, StateError
+from cachetui.states.pictures import processor_files
 from cachetui.states.predicting import Predicted, predict, text_tokens
 from cachetui.states.reading import StateInfo, anew, read
 from cachetui.store import store_named
@@ -27,7 +28,6 @@ PICKLES = (".pt", ".pth", ".pkl", ".bin", ".ckpt")
 MARGIN = 16 << 20
 """Bytes that must stay free."""
 _MAX_JSON = 16 << 20
-_PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 
 
 class PlaceError(Exception):
@@ -171,9 +171,7 @@ def expected(
     Never exact: the system prompt's tokens are counted by a rule of thumb.
     """
     config = _json(folder, "config.json")
-    processor: Mapping[str, Any] = {}
-    for name in _PROCESSORS:
-        processor = processor or _json(folder, name)
+    processor = processor_files(folder)
     if dtype == "auto":
         dtype = "bfloat16" if bits else _dtype(config)
     found = Predicted(text_tokens(system), 0, False)
