@@ -122,7 +122,8 @@ def say_how(chosen: Runnable, ended: Ended, state: str = "") -> None:
     """On stderr: the figures of an answer, or why there is none and what to do."""
     result = ended.result or {}
     if ended.state is JobState.FAILED:
-        common.say(safe_block(f"{chosen.name}: {ended.reason}"))
+        named = ended.reason.startswith(chosen.name)
+        common.say(safe_block(ended.reason if named else f"{chosen.name}: {ended.reason}"))
         if ended.advice:
             common.say(safe_block(ended.advice))
         return
