@@ -129,6 +129,12 @@ class Memory(Command):
     help = "See which models are loaded and what they take; let one go. They go by themselves after a while."
 
 
+class Quantize(Command):
+    id, keys, section, does = "quantize", ("Q",), ACTING, "quantize:ask"
+    title = "Quantize once and keep the result…"
+    help = "Quantize the selected model to 4 or 8 bits once and keep it: from then on it loads in a second."
+
+
 class Clean(Command):
     id, keys, section, does = "clean", ("C",), ACTING, "clean:ask"
     title = "Clean up quantized models…"

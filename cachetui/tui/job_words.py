@@ -51,6 +51,9 @@ def summary(job: Job, size: Size) -> str:
         return job.reason or "stopped by you"
     if isinstance(verdicts := result.get("verdicts"), list):
         return _verdicts(verdicts)
+    if isinstance(entry := result.get("entry"), str):
+        made = "made and kept" if result.get("made") else "there already"
+        return f"{made}: {size(int(result.get('size', 0)))}, quant:{entry.rpartition('/')[2][:12]}"
     if isinstance(came := result.get("received"), int):
         return f"there and verified; {size(came)} came" if "server" not in result else "pulled by Ollama's server"
     rows = result.get("results")

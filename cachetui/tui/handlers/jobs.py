@@ -142,7 +142,7 @@ def _ended(main: MainScreen, job: Job) -> None:
         from cachetui.tui.handlers import pull
 
         pull.ended(main, job)
-    elif job.spec.kind in ("move-root", "adopt"):
+    elif job.spec.kind in ("move-root", "adopt", "quantize"):
         scanning.rescan(main)
     else:
         _reread(main, job)
