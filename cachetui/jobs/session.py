@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import psutil
 
@@ -22,6 +22,7 @@ Tell = Callable[[Progress], None]
 _LOOK_AROUND = 1.0
 _TICK = 0.1
 _GONE: Json = {"type": "gone"}
+FREED = "the model was freed"
 MEMORY_ADVICE = (
     "the system ends programs when memory runs out: free a loaded model, take a smaller one, or load it with --bits 4"
 )
@@ -47,6 +48,7 @@ class Session:
         self._dead = threading.Event()
         self._heard: queue.SimpleQueue[Json] = queue.SimpleQueue()
         self._closed = False
+        self._stop = threading.Event()
         self.loaded: Json | None = None
         """What the worker said when it was ready; None before."""
 
@@ -114,8 +116,13 @@ class Session:
             if self._child is not None:
                 self._child.kill()
 
-    def close(self) -> None:
-        """End its process and wait until nothing of it is left."""
+    def close(self, patience: float = 0.0) -> None:
+        """End its process and wait until nothing of it is left. `patience`: seconds it gets to stop what it does."""
+        with self._lock:
+            self._closed = True
+        self._stop.set()
+        if patience and self._turn.acquire(timeout=patience):
+            self._turn.release()
         self.kill()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(2 * self._settings.grace + 1)
@@ -173,7 +180,8 @@ class Session:
         child = self._child
         assert child is not None
         child.post(protocol.line("request", request=request))
-        talk = _Talk(child, self._settings, on_event, on_progress, cancel)
+        stops = (self._stop,) if cancel is None else (self._stop, cancel)
+        talk = _Talk(child, self._settings, on_event, on_progress, stops)
         try:
             while talk.ended is None:
                 try:
@@ -195,14 +203,14 @@ class Session:
 
     def _end_of(self, child: Child, talk: _Talk) -> Ended:
         """How a question ended whose worker is gone."""
+        if self._closed:
+            return Ended(JobState.CANCELLED, None, FREED, "ask again to load it anew")
         if talk.cancelled:
             return Ended(JobState.CANCELLED)
         if talk.gave_up:
             return Ended(JobState.FAILED, None, talk.gave_up, "ask again")
         if child.misspoke:
             return Ended(JobState.FAILED, None, f"the worker said what is not understood: {child.misspoke}", REPORT)
-        if self._closed:
-            return Ended(JobState.CANCELLED, None, "the model was freed", "ask again to load it anew")
         killed = child.code == -signal.SIGKILL
         return Ended(JobState.FAILED, None, child.death(), MEMORY_ADVICE if killed else REPORT)
 
@@ -235,13 +243,13 @@ class _Talk:
         settings: Settings,
         on_event: Event | None,
         on_progress: Tell | None,
-        cancel: threading.Event | None,
+        stops: Sequence[threading.Event],
     ) -> None:
         self._child = child
         self._settings = settings
         self._on_event = on_event
         self._on_progress = on_progress
-        self._cancel = cancel
+        self._stops = stops
         self._meter = Meter()
         self._result = protocol.ResultText()
         self._alive_at = time.monotonic()
@@ -281,7 +289,7 @@ class _Talk:
         if self._asked_at is not None:
             if now - self._asked_at > self._settings.grace:
                 self._child.kill()
-        elif self._cancel is not None and self._cancel.is_set():
+        elif any(stop.is_set() for stop in self._stops):
             self._asked_at = now
             self._child.post(protocol.line("cancel"))
         elif now - self._alive_at > self._settings.silent:

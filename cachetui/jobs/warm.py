@@ -16,6 +16,8 @@ from cachetui.memory import devices
 from cachetui.runnable import OLLAMA, Runnable
 
 IDLE_SECONDS = 300.0
+_PATIENCE = 1.0
+"""Seconds that a model gets to stop what it does: what it writes is then whole or gone."""
 _SERVER_PATIENCE = 5.0
 """Seconds that a server gets to free a model."""
 _TOLD = ("device", "dtype", "quantization", "folder", "notes")
@@ -128,7 +130,7 @@ class Pool:
         return tuple(_warm(key, entry) for key, entry in entries if not entry.session.over)
 
     def free(self, key: str) -> bool:
-        """End one at once, also while it answers, and wait until it is gone; False where there is none."""
+        """End one, also while it answers, and wait until it is gone; False where there is none."""
         with self._changed:
             entry = self._entries.pop(key, None)
             self._changed.notify_all()
@@ -140,20 +142,21 @@ class Pool:
             timer.start()
             entry.session.ask({"op": "free"}, None, enough)  # else the server keeps it for some minutes
             timer.cancel()
-        entry.session.close()
+        entry.session.close(_PATIENCE)
         return True
 
     def close(self) -> None:
-        """End all at once, for the program ends. Waits for them."""
+        """End all, for the program ends. Waits for them."""
         with self._changed:
             self._closed = True
             entries = list(self._entries.values())
             self._entries.clear()
             self._changed.notify_all()
-        for entry in entries:
-            entry.session.kill()
-        for entry in entries:
-            entry.session.close()
+        closing = [threading.Thread(target=entry.session.close, args=(_PATIENCE,)) for entry in entries]
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
 
     def _take(self, runnable: Runnable) -> _Entry | None:
         """The entry of a model, with room made for it where it is new; None when the pool is closed."""

@@ -143,6 +143,17 @@ def test_freeing_it_ends_what_it_does(open_session: Any, tmp_path: Path) -> None
     assert (answer().state, answer().reason) == (JobState.CANCELLED, "the model was freed")
 
 
+def test_freeing_it_lets_it_stop_by_itself_first(open_session: Any, tmp_path: Path) -> None:
+    session = open_session()
+    answer = in_thread(lambda: session.ask({"until": str(tmp_path / "never"), "tokens": 1}))
+    wait_for(lambda: session.loaded)
+    pid = session.pid
+    session.close(patience=20)
+    assert not alive(pid)
+    assert (answer().state, answer().result) == (JobState.CANCELLED, {"so_far": 2})
+    assert session.ask({}).state is JobState.FAILED
+
+
 def test_a_load_that_fails_or_is_cancelled_leaves_no_process(open_session: Any, tmp_path: Path) -> None:
     refused = open_session(fail=["no safetensors", "pull it"])
     ended = refused.load()
