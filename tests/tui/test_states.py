@@ -37,15 +37,15 @@ async def test_below_its_model_told_deleted_and_brought_back(app: CachetuiApp) -
     folder = _states(app)
     async with app.run_test(size=(150, 50), notifications=True) as pilot:
         main = await settle(pilot)
-        assert "else" in names(main) and "cat_cache.pt" not in names(main)
+        await until(pilot, lambda: "else" in names(main) and "cat_cache.pt" not in names(main))
         assert "1 state" in _line(app, QWEN)
         select(main, QWEN)
         await pilot.press("l")
-        await settle(pilot)
+        await until(pilot, lambda: "cat_cache.pt" in names(main))
         at = names(main).index("cat_cache.pt")
         assert names(main)[at - 1] == QWEN and "312 tokens, cat" in _line(app, "cat_cache.pt")
         select(main, "cat_cache.pt")
-        await settle(pilot)
+        await until(pilot, lambda: "belongs to" in str(main.details._body.render()))
         shown = str(main.details._body.render())
         for text in ("belongs to  hf:Qwen/Qwen3-VL-8B-Instruct", "tokens      312", "cat.png 64x48"):
             assert text in shown, shown
@@ -53,7 +53,8 @@ async def test_below_its_model_told_deleted_and_brought_back(app: CachetuiApp) -
         await until(pilot, lambda: isinstance(app.screen, PlanScreen))
         await pilot.press("y")
         await settle(pilot)
-        assert sorted(os.listdir(folder)) == ["else.safetensors", "holiday.jpg"] and "cat_cache.pt" not in names(main)
+        assert sorted(os.listdir(folder)) == ["else.safetensors", "holiday.jpg"]
+        await until(pilot, lambda: "cat_cache.pt" not in names(main))
         await pilot.press("u")
         await until(pilot, lambda: "cat_cache.pt" in names(main))
         assert (folder / "cat_cache.pt").exists()
