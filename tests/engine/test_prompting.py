@@ -183,6 +183,28 @@ def test_it_asks_as_the_library_does(load: Callable[[str], Any]) -> None:
         assert set(theirs) == {"input_ids", "attention_mask", *ours.pixels, *ours.extra}
 
 
+@pytest.mark.parametrize("kind", ["llama", "llava"])
+@pytest.mark.parametrize("begins", ["", "{{ bos_token }}"])
+def test_a_first_token_comes_once(
+    kind: str, begins: str, repo: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokenizers that put a first token before everything, under templates that do too, or do not."""
+    from tokenizers.processors import TemplateProcessing
+
+    loaded = loaded_from(repo(kind))
+    first = [("<|endoftext|>", 0)]
+    loaded.tokenizer._tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=first)
+    owner = loaded.processor or loaded.tokenizer
+    monkeypatch.setattr(owner, "chat_template", begins + owner.chat_template)
+    content: Any = [{"type": "text", "text": TEXT}] if loaded.processor else TEXT
+    theirs = owner.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"]
+    theirs = theirs[0] if isinstance(theirs[0], list) else theirs
+    ours = chat.encode(loaded, system="", pictures=(), text=TEXT).ids[0].tolist()
+    assert ours == theirs and ours.count(0) == (0 if kind == "llama" and not begins else 1)
+
+
 # Templates.
 
 
