@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from functools import cache
 from logging import CRITICAL, getLogger
 from pathlib import Path
@@ -18,7 +19,6 @@ _QUIET = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "BITSANDBYTES_NOWELCOME": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "PYTHONWARNINGS": "ignore",
 }
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -51,6 +51,7 @@ def prepare(offline: bool) -> None:
         os.environ.update(_OFFLINE)
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
+        warnings.simplefilter("ignore")  # of libraries to their programmers
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.torch_dir()))
     for name in _THREADS:
         os.environ.setdefault(name, str(cores()))

@@ -14,7 +14,7 @@ import pytest
 import tiny
 
 from cachetui import families
-from cachetui.engine import devices, repository
+from cachetui.engine import devices, environment, repository
 from cachetui.engine.errors import Cancelled, EngineError
 from cachetui.wanted import Wanted
 
@@ -99,8 +99,10 @@ def test_pictures_reach_the_model(kind: str, repo: Repo) -> None:
     assert again["processor_class"] == tiny.KINDS[kind].processor["processor_class"]
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("kind", (*tiny.SEEING, "llama", "gpt2", "bert", "deepseek_v3"))
+_CASES = [(kind, 4) for kind in (*tiny.SEEING, "llama", "gpt2", "bert", "deepseek_v3")]
+
+
+@pytest.mark.parametrize(("kind", "bits"), [*_CASES, ("qwen3_vl", 8), ("llava", 8), ("gpt2", 8), ("bert", 8)])
 def test_it_is_quantized_but_for_eyes_and_head(kind: str, bits: int, repo: Repo) -> None:
     pytest.importorskip("bitsandbytes", reason="needs bitsandbytes (extra models)")
     plain = load(wanted(repo(kind, "bfloat16"), dtype="bfloat16"))
@@ -322,6 +324,7 @@ def test_16_bit_where_the_cpu_cannot(repo: Repo, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(devices, "computes", lambda dtype: True)
     assert load(wanted(repo("llama", "bfloat16"), dtype="auto")).notes == ()
     assert load(wanted(repo("llama"), dtype="auto")).dtype == torch.float32
+    assert torch.get_num_threads() <= environment.cores()
 
 
 def test_a_processor_that_needs_torchvision_says_so(copied: Callable[..., Path]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cachetui import families
+from cachetui.engine import environment
 from cachetui.engine.errors import EngineError
 from cachetui.engine.repository import look
 from cachetui.wanted import BadRequest, Wanted
@@ -49,6 +51,17 @@ def test_a_whole_folder(folder: Path) -> None:
 def test_it_imports_no_torch() -> None:
     code = "import sys, cachetui.engine.repository, cachetui.families, cachetui.wanted; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+def test_a_worker_is_offline_and_a_program_decides_for_itself() -> None:
+    code = (
+        "import os, sys; from cachetui.engine import environment as e; e.prepare(sys.argv[1] == 'worker');"
+        "print(os.environ.get('HF_HUB_OFFLINE'), os.environ['OMP_NUM_THREADS'] == str(e.cores()), 'torch' in sys.modules)"
+    )
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "HF_HUB_OFF"))}
+    for who, said in (("worker", "1 True False"), ("program", "None True False")):
+        assert subprocess.check_output([sys.executable, "-c", code, who], text=True, env=env).strip() == said
+    assert 1 <= environment.cores() <= (os.cpu_count() or 1)
 
 
 def test_what_is_missing(folder: Path) -> None:
