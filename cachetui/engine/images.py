@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 import random
 import stat
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachetui.engine.errors import DAMAGED, NOT_INSTALLED, UNSUPPORTED, EngineError
+from cachetui.states import predicting
 
 NOISE = "noise"
 """The spec of a random test picture."""
@@ -95,19 +95,13 @@ def _lowered(
 
 def lowered(size: tuple[int, int], *, max_pixels: int = 0, resize: tuple[int, int] | None = None) -> tuple[int, int]:
     """Width and height that a picture of `size` gets. Raises EngineError for sizes that mean nothing."""
-    width, height = size
     if resize is not None:
         if min(resize) < 1 or resize[0] * resize[1] > MAX_DECODED:
             raise EngineError(f"a picture cannot be made {resize[0]}x{resize[1]}", "--resize 640x480", UNSUPPORTED)
         return resize[0], resize[1]
     if max_pixels < 0:
         raise EngineError(f"a picture cannot have {max_pixels} pixels", "--max-pixels 200000", UNSUPPORTED)
-    if not max_pixels or width * height <= max_pixels:
-        return width, height
-    scale = math.sqrt(max_pixels / (width * height))
-    # A side of at least one pixel may leave the other more than its share: then that one is cut.
-    new = max(int(width * scale), 1), max(int(height * scale), 1)
-    return min(new[0], max(max_pixels // new[1], 1)), min(new[1], max(max_pixels // new[0], 1))
+    return predicting.lowered(size, max_pixels=max_pixels)
 
 
 def _noise(image: Any, seed: int) -> Any:

@@ -36,13 +36,14 @@ def text_tokens(system: str) -> int:
 
 
 def lowered(size: Size, *, max_pixels: int = 0, resize: Size | None = None) -> Size:
-    """Width and height of a picture after --max-pixels or --resize (which wins), as `engine.images` makes it."""
+    """Width and height of a picture after --max-pixels or --resize, which wins."""
     if resize is not None:
         return resize
     width, height = size
     if not max_pixels or width * height <= max_pixels:
         return size
     scale = math.sqrt(max_pixels / (width * height))
+    # A side of at least one pixel may leave the other more than its share: then that one is cut.
     new = max(int(width * scale), 1), max(int(height * scale), 1)
     return min(new[0], max(max_pixels // new[1], 1)), min(new[1], max(max_pixels // new[0], 1))
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from cachetui import states
-from cachetui.states.predicting import lowered
 from cachetui.wanted import Wanted
 
 torch = pytest.importorskip("torch", reason="needs torch (extra models)")
@@ -108,11 +107,3 @@ def test_numbers_move_with_the_resolution(model: Callable[[str], Any]) -> None:
         assert told(**more).tokens == built(**more)
     assert told(max_pixels=20_000).bytes < told().bytes
     assert told(dtype="float32").bytes > told().bytes
-
-
-@pytest.mark.parametrize("size", [(640, 480), (1, 1), (5, 4000), (4000, 5), (1920, 1080)])
-@pytest.mark.parametrize(
-    "more", [{}, {"max_pixels": 1}, {"max_pixels": 200_000}, {"max_pixels": 7}, {"resize": (3, 9)}]
-)
-def test_pictures_are_lowered_as_the_engine_does(size: tuple[int, int], more: dict[str, Any]) -> None:
-    assert lowered(size, **more) == images.lowered(size, **more)
