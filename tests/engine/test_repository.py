@@ -56,7 +56,8 @@ def test_it_imports_no_torch() -> None:
 def test_a_worker_is_offline_and_a_program_decides_for_itself() -> None:
     code = (
         "import os, sys; from cachetui.engine import environment as e; e.prepare(sys.argv[1] == 'worker');"
-        "print(os.environ.get('HF_HUB_OFFLINE'), os.environ['OMP_NUM_THREADS'] == str(e.cores()), 'torch' in sys.modules)"
+        "env = os.environ;"
+        "print(env.get('HF_HUB_OFFLINE'), env['OMP_NUM_THREADS'] == str(e.cores()), 'torch' in sys.modules)"
     )
     env = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "HF_HUB_OFF"))}
     for who, said in (("worker", "1 True False"), ("program", "None True False")):
