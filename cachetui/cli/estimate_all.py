@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from cachetui import units
@@ -11,6 +11,7 @@ from cachetui.memory import running
 from cachetui.memory.devices import ram
 from cachetui.memory.model import HALF, INT8, NF4, NF4_DOUBLE, STORED, TRAINING, Device, Estimate, Fit
 from cachetui.memory.running import Run, SizeClass
+from cachetui.memory.variants import GGUF
 
 _COLUMNS = (STORED, HALF, INT8, NF4, NF4_DOUBLE, TRAINING)
 _TITLES = ("STORED", "16-BIT", "INT8", "NF4", "NF4 DQ", "TRAIN")
@@ -37,7 +38,7 @@ def everything(found: Sequence[Estimate], devices: Sequence[Device], use: str, *
         if n:
             _out()
         _table(device, runs, use, binary)
-    _legend(found)
+    _legend(found, {w.name for runs in by_device for r in runs for w in r.instead if not w.need}, binary)
     _classes(binary)
 
 
@@ -68,25 +69,28 @@ def _table(device: Device, runs: Sequence[Run], use: str, binary: bool) -> None:
 
 def _cell(r: Run, name: str, binary: bool) -> str:
     v = r.verdict(name)
-    return "-" if v is None else f"{units.size(v.need, binary=binary)} {_WORDS[v.fit]:>5}"
+    return "-" if v is None else f"{v.need / ((1 << 30) if binary else 10**9):.1f} {_WORDS[v.fit]:>5}"
 
 
 def taken(r: Run, binary: bool) -> str:
-    """What to load it as, or what still works instead."""
+    """What to load it as, or what still works instead, in a few words."""
     if r.take is not None:
-        return f"{r.take.name}, at most {r.context:,} tokens" if r.is_short else r.take.name
+        return f"{r.take.name}, short" if r.is_short else r.take.name
     way = r.instead[0]
-    size = f", {units.size(way.need, binary=binary)}" if way.need else ""
-    return way.name + size
+    name = way.name.removesuffix(", slowly").replace(f"{GGUF} on", "GGUF on")
+    return f"{name}, {units.size(way.need, binary=binary)}" if way.need else "a hosted API"
 
 
-def _legend(found: Sequence[Estimate]) -> None:
+def _legend(found: Sequence[Estimate], hosted: Collection[str], binary: bool) -> None:
     longest = max((e.context for e in found), default=0)
     _out()
-    _out(f"Context {longest:,} tokens, or the model's own limit. Good for:")
+    _out(f"Sizes in {'GiB' if binary else 'GB'}. Context {longest:,} tokens, or the model's own limit; short: less.")
+    _out("Good for:")
     for use, means in running.USES.items():
         _out(f"  {use}: {means}")
-    _out("Where nothing goes in: what still works. A hosted API is only named; nothing is asked of it.")
+    if hosted:
+        names = ", ".join(sorted(name.removeprefix(running.HOSTED) for name in hosted))
+        _out(f"Where nothing goes in: what still works. Hosted APIs are named, never called: {names}.")
 
 
 def _classes(binary: bool) -> None:

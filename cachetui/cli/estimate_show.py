@@ -74,8 +74,9 @@ def _print(e: Estimate, devices: Sequence[Device], binary: bool) -> None:
         _out(f"  {safe(note)}")
     for device in devices:
         _out()
+        note = "" if device.kind == "card" else f" {device.note}"
         of = f" of {units.size(device.total, binary=binary)}" if device.usable != device.total else ""
-        _out(style(safe(f"on {device.name}: {units.size(device.usable, binary=binary)}{of} {device.note}"), bold=True))
+        _out(style(safe(f"on {device.name}: {units.size(device.usable, binary=binary)}{of}{note}"), bold=True))
         _modes(e, device, binary)
         _out(_advice(e, device, binary))
     _lines(e, binary)

@@ -44,6 +44,7 @@ _LONG = 8192
 _SHORTEST = 512
 """Tokens of context below which a model is of no use."""
 _HOSTS = {"qwen": "Alibaba Cloud Model Studio", "mistralai": "Mistral AI Studio"}
+HOSTED = "a hosted API, such as "
 _HOST = "Hugging Face Inference Providers"
 
 
@@ -135,7 +136,7 @@ def _ways(e: Estimate, device: Device, ram: int) -> tuple[Way, ...]:
         found.append(Way(f"{GGUF} on the CPU, slowly", cpu.total, cpu.weights))
     elif device.kind != "ram" and not e.variants and e.modes[0].total <= ram:
         found.append(Way("the CPU, slowly", e.modes[0].total))
-    return (*found, Way(f"a hosted API, such as {hosted(e.name)}"))
+    return (*found, Way(HOSTED + hosted(e.name)))
 
 
 def hosted(name: str) -> str:
