@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cachetui.engine import repository
-from cachetui.engine.errors import MISSING_PROCESSOR, NOT_INSTALLED, EngineError
+from cachetui.engine.errors import MISSING_PROCESSOR, NOT_INSTALLED, REMOTE_CODE, EngineError
 from cachetui.engine.repository import Repository
 
 _CONFIGS = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")
@@ -152,5 +152,8 @@ def _failed(repo: Repository, what: str, error: Exception) -> EngineError:
         if package in text and importlib.util.find_spec(package) is None and not isinstance(error, OSError):
             reason = f"the {what} of {name} needs the package {package}"
             return EngineError(reason, f"pip install {package}", NOT_INSTALLED)
+    if "trust_remote_code" in text and not repo.wanted.trust_remote_code:
+        reason = f"the {what} of {name} needs Python code from its own repo, which may do anything on this machine"
+        return EngineError(reason, "--trust-remote-code allows it for this model", REMOTE_CODE)
     reason = f"the {what} of {name} cannot be read: {text[:300]}"
     return EngineError(reason, repository.fetch_again(repo.wanted), MISSING_PROCESSOR)

@@ -240,6 +240,19 @@ def test_a_native_model_needs_no_code_of_its_repo(copied: Callable[..., Path]) -
     assert not (folder.parent / "ran").exists()
 
 
+def test_a_tokenizer_of_strangers(copied: Callable[..., Path]) -> None:
+    folder = copied("llama")
+    (folder / "tokenization_own.py").write_text(f"open({str(folder.parent / 'ran')!r}, 'w')\n")
+    (folder / "qwen.tiktoken").touch()
+    (folder / "tokenizer.json").unlink()
+    names = {"AutoTokenizer": ["tokenization_own.Own", None]}
+    edit(folder / "tokenizer_config.json", tokenizer_class="OwnTokenizer", auto_map=names)
+    error = refused(folder)
+    assert error.code == "remote-code"
+    assert "--trust-remote-code" in error.advice
+    assert not (folder.parent / "ran").exists()
+
+
 def test_families_without_a_class_name_their_successor(copied: Callable[..., Path]) -> None:
     folder = copied("llama")
     for kind, family in families.foreign():
