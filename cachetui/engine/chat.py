@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from cachetui.engine.errors import MISSING_PROCESSOR, EngineError
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 _PROBES = ("What", "a b", " x", "\nx", "\n\n", "7", "(.", "é", "")
 """Texts that begin differently: tokens that come before every one of them do not depend on the text."""
 _LONE = re.compile("[\ud800-\udfff]")
+_KEPT = 64
+_heads: WeakKeyDictionary[Any, dict[tuple[str, int, str], list[int]]] = WeakKeyDictionary()
+"""By model: the beginnings of prompts."""
 NO_TEMPLATE = "this model has no chat template: it was given the plain text, and goes on from it"
 
 
@@ -83,13 +87,27 @@ def follow(loaded: Loaded, *, system: str, pictures: int, text: str) -> list[int
     None where the text's first characters melt into a token with what stands before them.
     """
 
-    def tokens(words: str) -> list[int]:
-        return _tokens(loaded, render(loaded, system=system, pictures=pictures, text=words))
+    head = _head(loaded, system, pictures)
+    whole = _tokens(loaded, render(loaded, system=system, pictures=pictures, text=text))
+    return whole[len(head) :] if whole[: len(head)] == head else None
 
-    probes = [tokens(p) for p in _PROBES]
-    same = _common(probes)
-    whole = tokens(text)
-    return whole[same:] if whole[:same] == probes[0][:same] else None
+
+def _head(loaded: Loaded, system: str, pictures: int) -> list[int]:
+    """What every text's tokens begin with, each picture one mark. Kept: it is the same for question after question."""
+    template = getattr(_owner(loaded), "chat_template", None)
+    known = _heads.setdefault(loaded.model, {})
+    key = (system, pictures, str(template))
+    if key not in known:
+        if len(known) >= _KEPT:
+            known.clear()
+        rows = [_tokens(loaded, render(loaded, system=system, pictures=pictures, text=p)) for p in _PROBES]
+        known[key] = rows[0][: _common(rows)]
+    return known[key]
+
+
+def _owner(loaded: Loaded) -> Any:
+    """Who has the chat template."""
+    return loaded.processor if getattr(loaded.processor, "chat_template", None) else loaded.tokenizer
 
 
 def readable(text: str) -> str:
@@ -100,7 +118,7 @@ def readable(text: str) -> str:
 def render(loaded: Loaded, *, system: str, pictures: int, text: str) -> Prompt:
     """The prompt as text, by the chat template of the processor or tokenizer; plain where there is none."""
     system, text = readable(system), readable(text)
-    owner = loaded.processor if getattr(loaded.processor, "chat_template", None) else loaded.tokenizer
+    owner = _owner(loaded)
     mark = picture_mark(loaded)
     if not getattr(owner, "chat_template", None):
         plain = "".join(f"{mark}\n" for _ in range(pictures)) + text
