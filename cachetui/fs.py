@@ -66,6 +66,24 @@ class Fs:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         return self._call("create", os.open, name, flags, mode, dir_fd=parent)
 
+    def create_nameless(self, parent: int, mode: int = 0o600) -> int:
+        """Create a file that has no name yet and is gone with this process; returns a read-write descriptor.
+
+        Raises OSError (an errno of UNABLE) where the system or file system has no such files (Linux: O_TMPFILE).
+        """
+        flag = getattr(os, "O_TMPFILE", 0)
+        if not flag or not os.path.isdir("/proc/self/fd"):
+            raise OSError(errno.EOPNOTSUPP, "this system has no files without a name")
+        flags = os.O_RDWR | flag | getattr(os, "O_CLOEXEC", 0)
+        try:
+            return self._call("create", os.open, ".", flags, mode, dir_fd=parent)
+        except IsADirectoryError as e:  # how an old kernel says it
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)) from e
+
+    def give_name(self, fd: int, parent: int, name: str) -> None:
+        """Let a file of `create_nameless` appear, whole. Raises FileExistsError where the name is taken."""
+        self._call("link", os.link, f"/proc/self/fd/{fd}", name, dst_dir_fd=parent, follow_symlinks=True)
+
     def write_at(self, fd: int, data: bytes | memoryview, offset: int) -> None:
         """Write all of `data` at `offset`; short writes are continued. Raises OSError."""
         view = memoryview(data)

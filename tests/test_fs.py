@@ -98,3 +98,23 @@ def test_short_writes_are_continued_and_every_call_passes_one_point(folder: int,
         "unlink",
         "replace",
     ]
+
+
+def test_a_nameless_file_appears_whole(folder: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        fd = fs.DISK.create_nameless(folder)
+    except OSError as e:
+        assert e.errno in fs.UNABLE
+        pytest.skip("this file system has no files without a name")
+    before = sorted(os.listdir(tmp_path))
+    fs.DISK.write_at(fd, b"all of it", 0)
+    assert sorted(os.listdir(tmp_path)) == before
+    with pytest.raises(FileExistsError):
+        fs.DISK.give_name(fd, folder, "a")
+    fs.DISK.give_name(fd, folder, "new")
+    os.close(fd)
+    assert (tmp_path / "new").read_bytes() == b"all of it"
+    monkeypatch.delattr(os, "O_TMPFILE")
+    with pytest.raises(OSError) as caught:
+        fs.DISK.create_nameless(folder)
+    assert caught.value.errno in fs.UNABLE

@@ -6,9 +6,8 @@ import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 
-from cachetui.fs import DISK, Fs, open_dir
+from cachetui.fs import DISK, UNABLE, Fs, open_dir
 from cachetui.states import form
 from cachetui.states.reading import StateInfo, read
 
@@ -23,24 +22,40 @@ def write(info: StateInfo, tensors: Sequence[form.Raw], *, fs: Fs = DISK) -> Sta
     parent = open_dir(folder)
     try:
         _lock(parent)
-        temporary = temporary_name(name)
-        with suppress(FileNotFoundError):
-            fs.unlink(parent, temporary)  # what a killed writer left
-        fd = fs.create(parent, temporary)
-        try:
-            try:
-                _fill(fs, fd, header, ordered)
-            finally:
-                os.close(fd)
-            fs.replace(parent, temporary, parent, name)
-        except OSError:
-            with suppress(OSError):
-                fs.unlink(parent, temporary)
-            raise
+        _put(fs, parent, name, header, ordered)
         fs.fsync(parent)
     finally:
         os.close(parent)
-    return replace(read(info.path), path=info.path)
+    return read(info.path)
+
+
+def _put(fs: Fs, parent: int, name: str, header: bytes, tensors: Sequence[form.Raw]) -> None:
+    """Where the file system can, the file has no name before it is whole: a killed writer leaves nothing."""
+    temporary = temporary_name(name)
+    with suppress(FileNotFoundError):
+        fs.unlink(parent, temporary)  # what a killed writer left
+    try:
+        fd, named = fs.create_nameless(parent), False
+    except OSError as e:
+        if e.errno not in UNABLE:
+            raise
+        fd, named = fs.create(parent, temporary), True
+    try:
+        try:
+            _fill(fs, fd, header, tensors)
+            if not named:
+                try:
+                    fs.give_name(fd, parent, name)
+                    return
+                except FileExistsError:
+                    fs.give_name(fd, parent, temporary)
+        finally:
+            os.close(fd)
+        fs.replace(parent, temporary, parent, name)
+    except OSError:
+        with suppress(OSError):
+            fs.unlink(parent, temporary)
+        raise
 
 
 def temporary_name(name: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from states_world import changed, make
 
 from cachetui import states
-from cachetui.fs import Fs
+from cachetui.fs import DISK, Fs, open_dir
 from cachetui.states.writing import temporary_name
 
 T = TypeVar("T")
@@ -50,9 +50,26 @@ class FaultyFs(Fs):
         raise OSError(code, os.strerror(code))
 
 
+def can_be_nameless(folder: Path) -> bool:
+    fd = open_dir(str(folder))
+    try:
+        os.close(DISK.create_nameless(fd))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
 @pytest.mark.parametrize("fault", ["before", "after", "torn", "EIO", "ENOSPC+", "EACCES", "EROFS+"])
 @pytest.mark.parametrize("there", [True, False], ids=["over an old one", "new"])
-def test_before_or_after(home: Path, fault: str, there: bool) -> None:
+@pytest.mark.parametrize("nameless", [True, False], ids=["nameless", "named"])
+def test_before_or_after(home: Path, fault: str, there: bool, nameless: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`nameless`: on a file system where a file may have no name before it is whole; else as everywhere."""
+    if not nameless:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    elif not can_be_nameless(home):
+        pytest.skip("this file system has no files without a name")
     path, ends = home / "photo_cache.pt", set()
     for at in itertools.count(1):
         for name in os.listdir(home):
@@ -69,7 +86,7 @@ def test_before_or_after(home: Path, fault: str, there: bool) -> None:
         except Killed:
             pass
         names = set(os.listdir(home))
-        assert names <= {path.name, temporary_name(path.name)}
+        assert names <= {path.name, temporary_name(path.name)} if there or not nameless else names <= {path.name}
         if path.name in names:
             assert states.check(str(path)) is None
             now = states.read(str(path))
