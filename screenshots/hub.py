@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import sys
 import tempfile
@@ -11,25 +12,37 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "download"))
 from server import HubServer, Repo, sha256
 
+from cachetui.demo.builders import safetensors_bytes
+from cachetui.memory import catalogue
+from cachetui.memory.shapes import tensors_of
+
 _MB = 10**6
 _TOKENIZER = 11_400_000
 
 
-def _holes(size: int) -> Any:
-    """So many zeros, as a buffer."""
+def _holes(size: int, head: bytes = b"") -> Any:
+    """So many bytes, zeros behind the head, as a buffer."""
     with tempfile.TemporaryFile() as f:
         f.truncate(size)
-        return mmap.mmap(f.fileno(), size, prot=mmap.PROT_READ)
+        made = mmap.mmap(f.fileno(), size, access=mmap.ACCESS_COPY)
+        made[: len(head)] = head
+        return made
 
 
-def _model(megabytes: float, licence: str, downloads: int, likes: int, **info: Any) -> Repo:
+def _model(megabytes: float, licence: str, downloads: int, likes: int, like: str = "", **info: Any) -> Repo:
+    """`like`: the row of the catalogue whose config and header it has; what lies behind is zeros."""
     size = int(megabytes * _MB)
+    config, head = b'{"model_type": "qwen3"}\n' * 40, b""
+    if like:
+        numbers = catalogue.named(like)[0].config
+        config = json.dumps(numbers).encode()
+        head = safetensors_bytes({t.name: (t.dtype, t.shape) for t in tensors_of(numbers)}, data=False)
     files = {
         "README.md": b"# model\n" * 900,
-        "config.json": b'{"model_type": "qwen3"}\n' * 40,
+        "config.json": config,
         "tokenizer.json": bytes(_TOKENIZER),
         "tokenizer_config.json": b"{}\n" * 3000,
-        "model.safetensors": _holes(size),
+        "model.safetensors": _holes(size, head),
         "pytorch_model.bin": _holes(size + 4096),
     }
     told = {
@@ -54,7 +67,7 @@ def _quants(base: str, megabytes: dict[str, int], downloads: int, likes: int) ->
 def fill(hub: HubServer) -> None:
     """The models of the pictures, most downloaded first."""
     qwen = "Qwen/Qwen3-0.6B"
-    hub.add(qwen, _model(1503.3, "apache-2.0", 9_214_077, 812, safetensors={"total": 751_632_384}))
+    hub.add(qwen, _model(1503.3, "apache-2.0", 9_214_077, 812, qwen, safetensors={"total": 751_632_384}))
     sizes = {"Q2_K": 347, "Q3_K_M": 414, "Q4_K_M": 484, "Q5_K_M": 551, "Q6_K": 623, "Q8_0": 805}
     hub.add("bartowski/Qwen3-0.6B-GGUF", _quants(qwen, sizes, 812_406, 61))
     for name, tag, size, downloads in (

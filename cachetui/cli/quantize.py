@@ -122,7 +122,7 @@ def info(quant_dir: str, binary: bool, as_json: bool) -> None:
 
     there = "" if os.path.isdir(used.path) else "  (not there yet)"
     rows = [("folder", f"{used.path}{there}"), ("because of", used.origin), ("storage", found.words)]
-    rows += [("loading", found.load_words(largest))] if largest else []
+    rows += [("loading", words)] if (words := found.load_words(largest)) else []
     rows += [("free", units.size(free, binary=session.binary) if free >= 0 else "unknown")]
     rows += [("not used now", f"{p.path} ({p.origin})") for p in others]
     fields(rows)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _DIM, _STRONG, _WARN, _GOOD = "$foreground-muted", "bold", "$text-warning", "$text-success"
 _MEANS = {
     "nf4": "4 bit; the usual choice, good for QLoRA",
-    "nf4-double": "4 bit, the maxima quantized too: a little less",
+    "nf4-double": "4 bit, its maxima too: a little less",
     "int8": "8 bit; closest to the original",
 }
 _WIDTH = 84
@@ -119,7 +119,7 @@ class QuantizeScreen(ModalScreen[QuantPlan | None]):
                 (f" or so while it is made; {free} free, {plan.device}", _DIM),
             )
         row("stays", ", ".join(plan.plain), (f"  in {plan.identity.dtype}", _DIM))
-        row("kept in", short_path(plan.path, self._home))
+        row("kept in", short_path(plan.place.path, self._home), (f"  as {plan.identity.key[:12]}", _DIM))
         left = f"; {self._bytes(plan.room.free)} free" if plan.room.free >= 0 else ""
         row("storage", (f"{plan.storage.words}{left}", _DIM))
         if plan.damaged:
