@@ -90,22 +90,24 @@ def put(pool: Pool, chosen: Runnable, ask: Ask, way: Way, state: str = "") -> En
 
 def _warn_if_large(chosen: Runnable, pool: Pool, way: Way) -> None:
     """What will hardly go in is said before it is tried: estimates are estimates."""
+    if _seen(pool, chosen) is None and (found := too_large(chosen, binary=way.binary)):
+        common.say(f"{safe(chosen.name)} {found[0]}: {found[1]}. Trying it all the same.")
+
+
+def too_large(chosen: Runnable, *, binary: bool) -> tuple[str, str] | None:
+    """(why, what to do) for a model that needs more memory than is free; None for one that goes in."""
     from cachetui.jobs.warm import free_memory
     from cachetui.units import size
 
-    if _seen(pool, chosen) is not None:
-        return
     free = free_memory(chosen.wanted.device)
     if chosen.memory <= free:
-        return
+        return None
     ways = []
     if (four := chosen.chosen(chosen.wanted.device, 4).memory) < chosen.memory:
-        ways.append(f"--bits 4 needs about {size(four, binary=way.binary)}")
+        ways.append(f"--bits 4 needs about {size(four, binary=binary)}")
     ways.append("cachetui estimate --all tells what fits")
-    common.say(
-        f"{safe(chosen.name)} needs about {size(chosen.memory, binary=way.binary)}, "
-        f"{size(free, binary=way.binary)} are free: {'; '.join(ways)}. Trying it all the same."
-    )
+    need, there = size(chosen.memory, binary=binary), size(free, binary=binary)
+    return f"needs about {need}, {there} are free", "; ".join(ways)
 
 
 def _seen(pool: Pool, chosen: Runnable) -> Warm | None:
@@ -187,7 +189,7 @@ def _asked(session: Session, found: Selection, way: Way) -> Row | Runnable | Non
 
 
 def _rows(session: Session, ask: Ask, way: Way, wanted: Sequence[Row | Runnable], missing: Sequence[str]) -> int:
-    """Ask one after the other; Control-C ends it with the rows there are."""
+    """Ask one after the other those that go in; Control-C ends it with the rows there are."""
     from cachetui.cli.progress import Bar
 
     rows: list[Row] = []
@@ -197,6 +199,10 @@ def _rows(session: Session, ask: Ask, way: Way, wanted: Sequence[Row | Runnable]
                 break
             if isinstance(subject, Row):
                 rows.append(subject)
+                continue
+            if large := too_large(subject, binary=session.binary):
+                why = f"not tried: it {large[0]}"
+                rows.append(Row(subject.target, subject.name, False, subject.engine, reason=why, advice=large[1]))
                 continue
             if not sys.stderr.isatty():
                 common.say(f"{n} of {len(wanted)}: {safe(subject.name)} ...")

@@ -12,6 +12,7 @@ from cachetui import units
 from cachetui.cli import common, data, transfer
 from cachetui.cli.common import Failed, Session
 from cachetui.cli.data import Json, plain
+from cachetui.cli.prompt_run import too_large
 from cachetui.cli.prompt_show import Tell, number, seconds
 from cachetui.cli.table import out, style
 from cachetui.jobs.model import JobState
@@ -95,7 +96,11 @@ def _subjects(session: Session, selection: Selection, *, named: bool) -> list[Ru
     if not named and session.scan.root_of(selection.item).root.only_archive:
         return []
     try:
-        return [runnable_of(selection, None, session.where)]
+        found = runnable_of(selection, None, session.where)
+        if not named and (large := too_large(found, binary=session.binary)):
+            why = f"it {large[0]}; cachetui verify --load {found.target} tries it all the same"
+            return [Row(found.target, UNCHECKED, reason=why)]
+        return [found]
     except NotRunnable as e:
         if e.choices:
             files = [replace(selection, file=name) for name in e.choices]

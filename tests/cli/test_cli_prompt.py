@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from cli_terminal import Terminal
 from cli_world import Run
 from click.testing import CliRunner
 
-from cachetui.cli import cli, prompt_run
+from cachetui.cli import cli, prompt_run, prompt_show
 from cachetui.cli.common import Session
 from cachetui.demo.builders import Hub, OllamaStore, gguf_bytes, safetensors_bytes
 from cachetui.jobs.child import Settings
@@ -149,6 +150,19 @@ def test_a_smoke_test_goes_on_after_failures(hub: Hub, run: Run) -> None:
     assert "encoder" not in answer.out and "rows" not in answer.out
     named = run("prompt", "org/heavy", "nothing/here", "qwen3", "Hi", code=1)
     assert "3 asked, 1 answered, 2 failed" in named.out and "nothing here is called nothing/here" in named.out
+
+
+def test_what_does_not_go_in_is_not_tried_unless_it_is_meant(
+    hub: Hub, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cachetui.jobs.warm.free_memory", lambda device: 1000)
+    every = run("prompt", "--all", "--json", code=1).data["rows"]
+    assert all(r["reason"].startswith("not tried: it needs about ") for r in every) and len(every) == 2
+    assert all("cachetui estimate --all tells what fits" in r["advice"] for r in every)
+    one = run("prompt", "org/reads", "Hi there")
+    assert "org/reads needs about" in one.err and "1.0 kB are free" in one.err and "Trying it all the same" in one.err
+    loads = run("verify", "--load", "--json").data["rows"]
+    assert [r["outcome"] for r in loads] == ["not checked"] * 2
 
 
 def test_one_json_object(hub: Hub, run: Run) -> None:
@@ -297,11 +311,13 @@ def test_no_torch_in_this_process(hub: Hub, home: Path) -> None:
 
 
 def test_control_c_stops_the_answer(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    import signal
-    import threading
+    write = prompt_show.Stream.write
 
-    timer = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
+    def then_interrupt(self: prompt_show.Stream, piece: str) -> None:
+        write(self, piece)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(prompt_show.Stream, "write", then_interrupt)
     result = CliRunner().invoke(cli, ["prompt", "org/reads", "stop at once"], prog_name="cachetui")
     assert result.exit_code == 130
     assert result.stdout == "Red.\n" and "Stopped." in result.stderr
