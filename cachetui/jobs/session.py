@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import psutil
 
@@ -21,6 +22,8 @@ Tell = Callable[[Progress], None]
 
 _LOOK_AROUND = 1.0
 _TICK = 0.1
+_LOAD_GRACE = 1.0
+"""Seconds until a worker that is to stop loading is killed: nothing is lost, and native code may not hear of it."""
 _GONE: Json = {"type": "gone"}
 FREED = "the model was freed"
 MEMORY_ADVICE = (
@@ -181,7 +184,8 @@ class Session:
         assert child is not None
         child.post(protocol.line("request", request=request))
         stops = (self._stop,) if cancel is None else (self._stop, cancel)
-        talk = _Talk(child, self._settings, on_event, on_progress, stops)
+        grace = self._settings.grace if self.loaded is not None else min(self._settings.grace, _LOAD_GRACE)
+        talk = _Talk(child, replace(self._settings, grace=grace), on_event, on_progress, stops)
         try:
             while talk.ended is None:
                 try:

@@ -160,7 +160,7 @@ def test_a_load_that_fails_or_is_cancelled_leaves_no_process(open_session: Any, 
     assert (ended.state, ended.reason) == (JobState.FAILED, "no safetensors")
     assert refused.over and refused.pid == 0
     pid_file, cancel = tmp_path / "pid", threading.Event()
-    slow = open_session(until=str(tmp_path / "never"), pid_file=str(pid_file))
+    slow = open_session({"grace": 1000}, until=str(tmp_path / "never"), pid_file=str(pid_file), deaf=True)
     answer = in_thread(lambda: slow.load(None, cancel))
     pid = int(wait_for(lambda: pid_file.exists() and pid_file.read_text()))
     cancel.set()
