@@ -110,6 +110,8 @@ def choose_dtype(wanted: Wanted, repo: Repository, device: str) -> tuple[str, st
     if wanted.dtype != "auto" or (wanted.bits and not repo.method):
         return dtype_of(wanted, repo.config), ""
     stored = stored_dtype(repo)
+    if device == "cpu" and repo.method in _UNPACKED_ON_CPU:
+        return stored, f"stored as {repo.method}, which only GPUs compute with: held in {stored}"
     if device.partition(":")[0] != "cpu" or stored == "float32" or repo.method or computes(stored):
         return stored, ""
     if need(wanted, repo, "cpu", "float32") * 2 > _all_ram():

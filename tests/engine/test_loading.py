@@ -349,6 +349,38 @@ def test_a_processor_that_needs_torchvision_says_so(copied: Callable[..., Path])
     assert (error.code, error.advice) == ("not-installed", "pip install torchvision")
 
 
+def test_fp8_is_unpacked_on_a_cpu(repo: Repo, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    side = 64
+    folder = Path(shutil.copytree(repo("llama", "bfloat16"), tmp_path / "fp8"))
+    tensors: dict[str, Any] = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        if ".layers." not in name or weight.dim() != 2:
+            tensors[name] = weight
+            continue
+        rows, columns = (-(-n // side) for n in weight.shape)
+        padded = torch.zeros(rows * side, columns * side)
+        padded[: weight.shape[0], : weight.shape[1]] = weight.float()
+        blocks = padded.view(rows, side, columns, side)
+        scale = blocks.abs().amax(dim=(1, 3)) / 448
+        small = (blocks / scale[:, None, :, None]).view_as(padded)[: weight.shape[0], : weight.shape[1]]
+        tensors[name] = small.to(torch.float8_e4m3fn).contiguous()
+        tensors[f"{name}_scale_inv"] = scale
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    how = {"quant_method": "fp8", "weight_block_size": [side, side], "activation_scheme": "dynamic", "fmt": "e4m3"}
+    edit(folder / "config.json", quantization_config=how)
+    plain, loaded = load(wanted(repo("llama", "bfloat16"), dtype="auto")), load(wanted(folder, dtype="auto"))
+    assert loaded.quantization == "fp8"
+    if str(loaded.device) == "cpu":
+        assert "only GPUs" in loaded.notes[0]
+        assert devices.need(loaded.wanted, repository.look(loaded.wanted), "cpu", "bfloat16") >= loaded.memory
+    ids = torch.arange(5, 25)[None].to(loaded.device)
+    with torch.no_grad():
+        both = [m(input_ids=ids).logits.float().flatten() for m in (plain.model, loaded.model)]
+    assert torch.corrcoef(torch.stack(both))[0, 1] > 0.98
+
+
 @pytest.mark.parametrize(
     ("method", "code", "advice"),
     [
