@@ -157,6 +157,8 @@ def _facts(session: Session, text: str, root: str | None) -> list[Facts]:
     from cachetui.memory import catalogue
     from cachetui.memory.sources import NotAModel, facts_of
 
+    if never := catalogue.never(text):
+        raise Failed(safe(never))
     rows = catalogue.named(text)
     here = {i.id.lower() for i in session.scan.items if root in (None, i.root)}
     try:

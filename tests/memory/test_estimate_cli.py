@@ -57,6 +57,11 @@ def test_short_names_mean_the_catalogue(hub: Hub) -> None:
     assert len(names) > 1
 
 
+def test_a_model_nobody_published_says_what_is_nearest(hub: Hub) -> None:
+    assert "no such model was published; nearest are Qwen/Qwen3-VL-32B-Instruct" in run("Qwen3-VL-70B", code=1)
+    assert "no such model was published" in run("Qwen/Qwen3-VL-70B-Instruct", code=1)
+
+
 def test_what_lies_on_disk_is_read_there(hub: Hub) -> None:
     repo(hub, "google/gemma-2b", LLAMA)
     [one] = json.loads(run("gemma", "--json"))["estimates"]
