@@ -188,3 +188,12 @@ except RepositoryNotFoundError:
 """,
     )
     assert (code, told) == (0, ["not found"]), errors
+
+
+@pytest.mark.sweep
+def test_the_small_model_can_be_trained_anew(tmp_path: Path) -> None:
+    """Half a minute of one core; the numbers differ between CPUs, the answers must not."""
+    script = COLOUR_VLM.parent / "make_colour_vlm.py"
+    subprocess.run([sys.executable, script, tmp_path / "made"], check=True, capture_output=True)
+    found = VLM(tmp_path / "made", device="cpu")
+    assert [found.call(QUESTION, picture(c).image) for c in COLOURS] == RIGHT
