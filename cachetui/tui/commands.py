@@ -75,6 +75,12 @@ class Download(Command):
     help = "Find a model on the Hub (or name one for Ollama), see what would come, get it; go on with a stopped one."
 
 
+class Prompt(Command):
+    id, keys, section, does = "prompt", ("p",), ACTING, "prompt:ask"
+    title, footer = "Prompt: ask it something, with a picture…", "prompt"
+    help = "Ask the selected model something, about a picture if you like; several marked: test whether each works."
+
+
 class Mark(Command):
     id, keys, section, does = "mark", ("space",), CHOOSING, "marks:toggle"
     title, footer = "Mark or unmark", "mark"
@@ -115,12 +121,6 @@ class Details(Command):
     id, keys, section, does = "details", ("i",), LOOKING, "view:toggle_details"
     title, footer = "Show or hide the details", "details"
     help = "Show or hide the details of the selected row; Tab goes there to scroll."
-
-
-class Prompt(Command):
-    id, keys, section, does = "prompt", ("p",), ACTING, "prompt:ask"
-    title, footer = "Prompt: ask it something, with a picture…", "prompt"
-    help = "Ask the selected model something, about a picture if you like; several marked: test whether each works."
 
 
 class Memory(Command):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -237,11 +238,27 @@ def finish(turn: Turn, ended: Ended, *, stopped: bool) -> None:
     if isinstance(said, str) and said:
         turn.answer = said
     turn.reason = ended.reason
-    turn.advice = ended.advice or str(turn.result.get("advice") or "")
+    turn.advice = in_this_pane(ended.advice or str(turn.result.get("advice") or ""))
     if ended.state is JobState.CANCELLED or (stopped and ended.state is not JobState.DONE):
         turn.state = TurnState.CANCELLED
     else:
         turn.state = TurnState.DONE if ended.state is JobState.DONE else TurnState.FAILED
+
+
+_FIELDS = (
+    (re.compile(r"--(?:max-pixels|resize) (\w+)"), r"“lower to” \1"),
+    (re.compile(r"--bits (\w+)"), r"“weights” \1 bits"),
+    (re.compile(r"--device (\w+)"), r"“on” \1"),
+    (re.compile(r"--max-new-tokens (\w+)"), r"“tokens” \1"),
+    (re.compile(r"`cachetui state save`"), "Ctrl+S"),
+)
+
+
+def in_this_pane(advice: str) -> str:
+    """Advice that names options of the command line, with the names of the fields and keys here."""
+    for option, name in _FIELDS:
+        advice = option.sub(name, advice)
+    return advice
 
 
 def gain(turn: Turn) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from prompt_world import COLOUR_VLM, add_colour_vlm, ask, open_prompt, png
+from prompt_world import COLOUR_VLM, add_colour_vlm, ask, on_prompt, open_prompt, png
 from textual.widgets import Input
 from tui_world import main_of, select, settle, toasts, until
 
@@ -54,7 +54,12 @@ async def test_colours_are_named_also_from_a_saved_state(colours: CachetuiApp) -
         assert colours.warm.sessions()[0].memory > 50_000_000
         await pilot.press("escape")
         main = await settle(pilot)
-        assert [i for i in (main.shelf.scan.items if main.shelf.scan else ()) if i.store == "state"]
+        state = next(i for i in (main.shelf.scan.items if main.shelf.scan else ()) if i.store == "state")
+        select(main, COLOUR_VLM)
+        await pilot.press("l")
+        select(main, state.name)
+        await pilot.press("p")
+        assert (await on_prompt(pilot)).runnable.name == COLOUR_VLM
     colours.warm.close()
 
 

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cachetui.runnable import NotRunnable, Options, Runnable, runnable_of
+from cachetui.state_models import model_of
 from cachetui.store import Selection
 from cachetui.tui import background
 from cachetui.tui.handlers import jobs, marks, pull, scanning
 from cachetui.tui.smoke import Outcome, Row
 from cachetui.tui.text import line, words
+from cachetui.tui.under import is_state
 
 if TYPE_CHECKING:
     from cachetui.config import Where
+    from cachetui.model import Item
     from cachetui.tui.screens.main import MainScreen
 
 
@@ -40,6 +43,9 @@ def one(main: MainScreen, selection: Selection, options: Options | None = None) 
     def failed(error: Exception) -> None:
         if not isinstance(error, NotRunnable):
             main.tell(str(error), title="Cannot be prompted", severity="error")
+        elif (model := _model_of(main, selection.item)) is not None:
+            main.tell("A saved state is used by itself when the same picture is asked about.")
+            one(main, Selection(model))
         elif error.code == "choose-file" and (files := _gguf_files(selection)):
             _choose(main, selection, files)
         else:
@@ -52,6 +58,15 @@ def one(main: MainScreen, selection: Selection, options: Options | None = None) 
         return runnable_of(selection, options, main.cachetui.where)
 
     background.start(main, look, found, failed, "runnable")
+
+
+def _model_of(main: MainScreen, item: Item) -> Item | None:
+    """The model that a saved state belongs to, where it is here."""
+    scan = main.shelf.scan
+    if scan is None or not is_state(item):
+        return None
+    target = model_of(item)
+    return next((i for i in scan.items if i.id == target), None)
 
 
 def _gguf_files(selection: Selection) -> list[str]:

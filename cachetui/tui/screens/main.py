@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from cachetui.tui.app import CachetuiApp
 
 _TICK = 0.1
+_MEMORY = 5.0
+"""Seconds between two looks at which models are in memory."""
 
 
 class MainScreen(Screen[None]):
@@ -104,6 +106,13 @@ class MainScreen(Screen[None]):
         self.call_after_refresh(self.feed.painted)
         self.app.theme_changed_signal.subscribe(self, lambda theme: program.keep_theme(self, theme))
         self.set_interval(_TICK, lambda: scanning.tick(self))
+        self.set_interval(_MEMORY, self._look_at_memory)
+
+    def _look_at_memory(self) -> None:
+        if self.cachetui.warm.used:
+            from cachetui.tui.handlers import prompt
+
+            prompt.look_at_memory(self)
 
     def action_command(self, id_: str) -> None:
         """A key was pressed."""
