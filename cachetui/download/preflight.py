@@ -160,7 +160,8 @@ def _memory(plan: PullPlan, chosen: Selected, client: Client, card: str) -> list
     for device in compared:
         run = running.run_of(found, device, devices.ram())
         whole = found.modes[0]
-        told = f"{found.quantization or whole.name} takes about {words(whole.total)} of memory"
+        told = f"loading it {'in ' + found.quantization if found.quantization else 'as it is'}"
+        told += f" takes about {words(whole.total)} of memory"
         told += f" with {found.context:,} tokens; {device.name}, {words(device.usable)}: "
         as_is = devices.fit_of(whole.total, device)
         told += {Fit.FITS: "it fits", Fit.TIGHT: "it fits tightly", Fit.NO: "that does not fit"}[as_is]

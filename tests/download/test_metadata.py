@@ -140,5 +140,5 @@ def test_the_preflight_estimates_the_memory(world: World, monkeypatch: pytest.Mo
             world.client(),
         )
         [note] = [n for n in plan.notes if "of memory" in n]
-        assert "bf16 takes about" in note and "with 2,048 tokens" in note and word in note
+        assert "loading it in bf16 takes about" in note and "with 2,048 tokens" in note and word in note
     assert "a hosted API, such as" in note
