@@ -86,7 +86,6 @@ def follow(loaded: Loaded, *, system: str, pictures: int, text: str) -> list[int
 
     None where the text's first characters melt into a token with what stands before them.
     """
-
     head = _head(loaded, system, pictures)
     whole = _tokens(loaded, render(loaded, system=system, pictures=pictures, text=text))
     return whole[len(head) :] if whole[: len(head)] == head else None

@@ -74,7 +74,7 @@ def load(name: str, *, url: str = "", cancelled: Callable[[], bool] | None = Non
     return OllamaLoaded(
         name=name,
         url=url,
-        images="vision" in (shown.capabilities or ()),
+        images=shown.capabilities is None or "vision" in shown.capabilities,  # servers before 0.6.4 do not say
         family=(details.family if details else "") or "",
         quantization=(details.quantization_level if details else "") or "",
         context=(here.context_length if here else 0) or 0,

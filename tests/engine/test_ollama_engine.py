@@ -136,6 +136,14 @@ def test_loading_makes_the_server_load(server: Replay) -> None:
     assert server.asked[-1][1]["keep_alive"] == 0
 
 
+def test_an_old_server_does_not_say_what_a_model_can(server: Replay) -> None:
+    status, body = server.answers["show"]
+    server.answers["show"] = status, json.dumps({**json.loads(body), "capabilities": None}).encode()
+    assert load("tiny", url=server.url).images
+    server.answers["show"] = status, json.dumps({**json.loads(body), "capabilities": ["completion", "vision"]}).encode()
+    assert load("tiny", url=server.url).images
+
+
 def test_it_answers(server: Replay, model: OllamaLoaded) -> None:
     pieces: list[str] = []
     answer = ask(model, Question("hi", (), "be short", 5, 0.7, 3), on_token=pieces.append)
