@@ -7,6 +7,7 @@ rough figure: transformers reads one parameter after the other and quantizes it 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ from cachetui.wanted import Wanted
 RUNTIME = 1_200_000_000
 """Bytes that torch, transformers and bitsandbytes take by themselves, roughly."""
 INSTALL = "pip install 'cachetui[models]'"
+_OUTER = re.compile(r"^((language_)?model\.)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,8 @@ def _measured(plan: QuantPlan, selection: Selection) -> QuantPlan:
         facts = facts_of(selection.item, plan.wanted.commit)
     except (NotAModel, OSError) as e:
         return replace(plan, refused=(*refused, Refusal("not-here", f"{plan.wanted.name}: {e}")))
-    kept = untied(alike(facts.tensors), facts.config)
+    # Which modules stay is said by name: then the likes of all layers cannot be counted together.
+    kept = untied(facts.tensors if plan.wanted.skip else alike(facts.tensors), facts.config)
     if why := _unfit(facts, kept):
         return replace(plan, source=facts.weights, refused=(*refused, why))
     size = counted(kept, plan.wanted)
@@ -214,8 +217,15 @@ def counted(kept: tuple[Tensor, ...], wanted: Wanted) -> int:
 
 
 def _is_skipped(name: str, skip: tuple[str, ...]) -> bool:
-    """Whether transformers leaves it out (quantizers_utils.py, should_convert_module), as far as names tell."""
-    return any(name.startswith(f"{s}.") or f".{s}." in name for s in skip)
+    """Whether transformers leaves it out (quantizers_utils.py, should_convert_module), as far as names tell.
+
+    Files of older checkpoints put `model` and `language_model` in another order than modules in memory do.
+    """
+    return any(_bare(name).startswith(f"{_bare(s)}.") or f".{s}." in name for s in skip)
+
+
+def _bare(name: str) -> str:
+    return _OUTER.sub("", name)
 
 
 def _device(wanted: str) -> Device:
