@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from prompt_world import COLOUR_VLM, add_colour_vlm, ask, on_prompt, open_prompt, png
+from textual.pilot import Pilot
 from textual.widgets import Input
 from tui_world import main_of, select, settle, toasts, until
 
@@ -32,7 +33,7 @@ def colours(home: Path) -> CachetuiApp:
     return CachetuiApp(Where.current())
 
 
-async def test_colours_are_named_also_from_a_saved_state(colours: CachetuiApp) -> None:
+async def test_colours_are_named_saved_and_tested(colours: CachetuiApp) -> None:
     async with colours.run_test(size=(120, 40), notifications=True) as pilot:
         screen = await open_prompt(pilot, COLOUR_VLM)
         path = screen.query_one("#picture-path", Input)
@@ -60,24 +61,25 @@ async def test_colours_are_named_also_from_a_saved_state(colours: CachetuiApp) -
         select(main, state.name)
         await pilot.press("p")
         assert (await on_prompt(pilot)).runnable.name == COLOUR_VLM
-    colours.warm.close()
-
-
-async def test_marked_models_are_tested_for_real(colours: CachetuiApp) -> None:
-    async with colours.run_test(size=(120, 40)) as pilot:
+        await pilot.press("escape")
         await settle(pilot)
-        for name in (COLOUR_VLM, "tests/empty"):
-            select(main_of(pilot), name)
-            await pilot.press("space")
-        await pilot.press("p")
-        await until(pilot, lambda: isinstance(colours.screen, SmokeScreen))
-        smoke = colours.screen
-        assert isinstance(smoke, SmokeScreen)
-        await pilot.press("enter")
-        await until(pilot, lambda: smoke._smoke.begun and not smoke._smoke.running, _LONG)
-        rows = {r.name: r for r in smoke._smoke.rows}
-        assert rows[COLOUR_VLM].outcome.value == "works" and "the picture is" in rows[COLOUR_VLM].answer
-        assert rows[COLOUR_VLM].rate > 0 and rows[COLOUR_VLM].load_seconds > 0 and rows[COLOUR_VLM].memory > 0
-        assert rows["tests/empty"].outcome.value == "failed" and rows["tests/empty"].reason
-        assert colours.warm.sessions() == ()
+        await _test_marked(pilot)
+        assert [w.name for w in colours.warm.sessions()] == [COLOUR_VLM]
     colours.warm.close()
+
+
+async def _test_marked(pilot: Pilot[None]) -> None:
+    """The smoke test; what was in memory before stays there."""
+    for name in (COLOUR_VLM, "tests/empty"):
+        select(main_of(pilot), name)
+        await pilot.press("space")
+    await pilot.press("p")
+    await until(pilot, lambda: isinstance(pilot.app.screen, SmokeScreen))
+    smoke = pilot.app.screen
+    assert isinstance(smoke, SmokeScreen)
+    await pilot.press("enter")
+    await until(pilot, lambda: smoke._smoke.begun and not smoke._smoke.running, _LONG)
+    rows = {r.name: r for r in smoke._smoke.rows}
+    assert rows[COLOUR_VLM].outcome.value == "works" and "the picture is" in rows[COLOUR_VLM].answer
+    assert rows[COLOUR_VLM].rate > 0 and rows[COLOUR_VLM].memory > 0
+    assert rows["tests/empty"].outcome.value == "failed" and rows["tests/empty"].reason
