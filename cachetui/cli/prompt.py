@@ -56,6 +56,8 @@ class Way:
     yes: bool
     binary: bool
     as_json: bool
+    verb: str = "prompt"
+    """For commands that are proposed."""
 
 
 def size_of(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:

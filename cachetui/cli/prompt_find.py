@@ -29,7 +29,7 @@ def selection(session: Session, target: str, way: Way) -> Selection:
     except NotHere as e:
         wanted = _to_pull(text, e.repos)
         if not wanted or not way.pull:
-            raise _not_here(e, text, wanted, is_default=not target) from None
+            raise _not_here(e, text, wanted, way.verb, is_default=not target) from None
     _pull(session, wanted, way)
     return common.find(common.begin(session.where, binary=session.binary), wanted, way.root)
 
@@ -62,12 +62,12 @@ def _to_pull(text: str, repos: tuple[str, ...]) -> str:
         return ""
 
 
-def _not_here(error: NotHere, text: str, wanted: str, *, is_default: bool) -> Failed:
+def _not_here(error: NotHere, text: str, wanted: str, verb: str, *, is_default: bool) -> Failed:
     lines = [error.format_message()]
     if is_default:
-        lines = [f"No model was named, and the default, {text}, is not on disk. Name one: cachetui prompt TARGET TEXT"]
+        lines = [f"No model was named, and the default, {text}, is not on disk. Name one: cachetui {verb} TARGET"]
     if wanted:
-        lines.append(f"Download it first, with its plan: cachetui prompt {safe(wanted)} --pull{_size(wanted)}")
+        lines.append(f"Download it first, with its plan: cachetui {verb} {safe(wanted)} --pull{_size(wanted)}")
     elif text.isalpha() and not error.repos:
         lines.append(f"If that is what you ask: cachetui prompt --prompt {safe(text)}")
     return Failed("\n".join(lines))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ import click
 from cachetui import state_folders, state_saving, units
 from cachetui.cli import common, transfer
 from cachetui.cli.common import Failed, Session
+from cachetui.cli.prompt import Way, must_mean_something, size_of
 from cachetui.state_items import DEFAULT_SYSTEM
 from cachetui.state_saving import Part, PlaceError
 from cachetui.text import safe
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cachetui.runnable import Runnable
     from cachetui.states import Predicted
 
-_SIZE = re.compile(r"(\d{1,5})x(\d{1,5})", re.IGNORECASE)
+_INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Row:
 )
 @click.option("--together", is_flag=True, help="All pictures into one state, not one for each.")
 @click.option("--max-pixels", type=click.IntRange(1), metavar="N", help="Lower pictures to N pixels, their shape kept.")
-@click.option("--resize", metavar="WxH", help="Make pictures exactly so large.")
+@click.option("--resize", metavar="WxH", callback=size_of, help="Make pictures exactly so large.")
 @click.option("--seed", type=int, default=0, metavar="N", help="Of --image noise.")
 @click.option("--device", default="auto", show_default=True, metavar="D", help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--dtype", default="auto", show_default=True, help="auto (as stored), float32, bfloat16, float16.")
@@ -104,7 +104,7 @@ def save(
     system_prompt: str,
     together: bool,
     max_pixels: int | None,
-    resize: str | None,
+    resize: tuple[int, int] | None,
     seed: int,
     device: str,
     dtype: str,
@@ -134,20 +134,21 @@ def save(
         raise click.UsageError("TARGET or --model, not both")
     if max_pixels and resize:
         raise click.UsageError("--max-pixels or --resize, not both")
-    asked = Asked(system_prompt, max_pixels or 0, _resize(resize), seed)
+    asked = Asked(system_prompt, max_pixels or 0, resize, seed)
     where = common.to_where(cache_dir, search)
     for image in images:
         if image != "noise" and not os.path.isfile(where.resolve(image)):
             raise Failed(safe(f"there is no picture {image}"))
     images = tuple(i if i == "noise" else where.resolve(i) for i in images)
     from cachetui.cli import prompt_find
-    from cachetui.cli.prompt import Way, must_mean_something
     from cachetui.runnable import Options
 
     options = Options(device, dtype, int(bits or 0), trust_remote_code=trust_remote_code)
     must_mean_something(options)
     session = common.begin(where, dry_run=dry_run, binary=binary)
-    way = Way(options, common.real_root(session, root), pull and not dry_run, yes, session.binary, as_json)
+    way = Way(
+        options, common.real_root(session, root), pull and not dry_run, yes, session.binary, as_json, "state save"
+    )
     runnable = prompt_find.find(session, target or model or "", way)
     if not runnable.saves_states:
         raise Failed(f"{safe(runnable.name)} is run by {runnable.engine}: only models that transformers runs have "
@@ -170,15 +171,6 @@ def save(
     interrupted = _run(session, runnable, rows, asked)
     code = _end(session, runnable, rows, dry_run=False, as_json=as_json)
     return transfer.INTERRUPTED if interrupted else code
-
-
-def _resize(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = _SIZE.fullmatch(text.strip())
-    if match is None or not (int(match[1]) and int(match[2])):
-        raise click.UsageError(f"--resize {text}: write it like 640x480")
-    return int(match[1]), int(match[2])
 
 
 def _failed(error: PlaceError) -> Failed:
@@ -278,7 +270,7 @@ def _run(session: Session, runnable: Runnable, rows: Sequence[Row], asked: Asked
                 raise Failed(safe(ended.reason) + (f"\n{safe(ended.advice)}" if ended.advice else ""))
             for row in todo:
                 if stop.is_set():
-                    row.reason = "interrupted"
+                    row.reason = _INTERRUPTED
                 else:
                     _save(worker, row, asked, bar, stop)
             return stop.is_set()
@@ -298,7 +290,7 @@ def _save(worker: Any, row: Row, asked: Asked, bar: Bar, stop: threading.Event) 
     request = {"op": "save-state", "images": list(row.part.images), "output": row.part.output, **asked.request()}
     ended = worker.ask(request, None, stop, on_progress=bar.tell)
     if ended.state is not JobState.DONE or ended.result is None:
-        row.reason, row.advice = ended.reason or "interrupted", ended.advice
+        row.reason, row.advice = ended.reason or _INTERRUPTED, ended.advice
         return
     row.path, row.tokens, row.size = (ended.result[key] for key in ("path", "tokens", "bytes"))
     row.seconds = time.monotonic() - begun
@@ -317,8 +309,10 @@ def _end(session: Session, runnable: Runnable, rows: Sequence[Row], *, dry_run: 
             "states": [_data(row) for row in rows],
         })  # fmt: skip
     else:
+        if left := sum(row.reason == _INTERRUPTED for row in rows):
+            common.say(f"{left} of {len(rows)} were not saved: interrupted")
         for row in rows:
-            if row.reason:
+            if row.reason and row.reason != _INTERRUPTED:
                 common.say(
                     safe(f"not saved: {row.name}: {row.reason}") + (f"\n  {safe(row.advice)}" if row.advice else "")
                 )

@@ -158,7 +158,7 @@ def hub(home: Path, name: str = NAME) -> None:
 def test_what_is_not_on_disk_is_offered(home: Path, run: Run) -> None:
     write(home / "p.png", b"x")
     err = run("state", "save", "--image", "p.png", code=1).err
-    assert "Qwen/Qwen3-VL-2B-Instruct" in err and "--pull" in err
+    assert "cachetui state save hf:Qwen/Qwen3-VL-2B-Instruct --pull" in err
     assert "no picture nope.png" in run("state", "save", NAME, "--image", "nope.png", code=1).err
     assert "640x480" in run("state", "save", NAME, "--resize", "big", code=2).err
     assert "not both" in run("state", "save", NAME, "--model", "x", code=2).err
