@@ -130,7 +130,7 @@ def test_every_architecture_answers(kind: str, load: Callable[[str], Any]) -> No
     loaded = load(kind)
     pictures = [picture("red", (64, 48)), picture("blue", (70, 100))] if kind in tiny.SEEING else []
     for count in range(len(pictures) + 1):
-        question = Question(TEXT, pictures[:count], "you are a helpful assistant", 10)
+        question = Question(TEXT, pictures[:count], "you are a helpful assistant", 7)
         pieces: list[str] = []
         plain = ask(loaded, question, on_token=pieces.append)
         assert plain.tokens and plain.finish in ("stop", "length")
