@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from textual.content import Content
 
 from cachetui.memory import running
 from cachetui.memory.model import TRAINING, Device, Estimate, Fit, Mode
-from cachetui.tui.text import Part, clip, fit, line
+from cachetui.tui.text import Part, fit, line
 
 if TYPE_CHECKING:
     from cachetui.memory.running import Run, Way
@@ -21,7 +22,10 @@ STYLES = {Fit.FITS: "$text-success", Fit.TIGHT: "$text-warning", Fit.NO: "$text-
 SIGNS = {Fit.FITS: "✓ fits", Fit.TIGHT: "~ tight", Fit.NO: "✗ no"}
 SHORT_NAMES = {"nf4 double-quant": "nf4 double", TRAINING: "train QLoRA"}
 _MODE, _NEED, _FIT = 12, 9, 8
-_MOST_DEVICES = 3
+_ROOMY = 46
+"""Cells that three devices need."""
+_WORD = 5
+_MOST_DEVICES, _MOST_TITLE = 3, 22
 
 
 def fit_lines(known: Known, fits: Fits, page: Page) -> list[Content]:
@@ -29,7 +33,7 @@ def fit_lines(known: Known, fits: Fits, page: Page) -> list[Content]:
     e = known.estimate
     if e is None:
         return [*page.row("memory", (f"cannot be told: {known.reason}", DIM)), Content("")]
-    devices = fits.devices[:_MOST_DEVICES]
+    devices = fits.devices[: _MOST_DEVICES if page.width >= _ROOMY else 2]
     runs = [running.run_of(e, d, fits.ram) for d in devices]
     tokens = f"{e.context:,} tokens" if e.cache is not None else "no KV cache"
     out = page.row("memory", (f"with {tokens}", DIM), ("  m", "bold $accent"), (" card, context", DIM))
@@ -41,41 +45,41 @@ def fit_lines(known: Known, fits: Fits, page: Page) -> list[Content]:
 
 
 def _table(e: Estimate, runs: Sequence[Run], page: Page) -> list[Content]:
-    wide = _title_width(runs, page)
-    context = len(runs) == 1 and page.width >= _MODE + _NEED + _FIT + 4 + 12
-    head: list[Part] = [(" " * (_MODE + 2 + _NEED), DIM)]
-    for run in runs:
-        head.append(("  " + fit(_title(run.device, page), wide), DIM))
-    if context:
-        head = [(" " * (_MODE + 2 + _NEED) + "  ", DIM), (fit(_title(runs[0].device, page), page.width - 25), DIM)]
+    room = page.width - _MODE - _NEED - 2
+    wide = min(room // len(runs) - 2, _MOST_TITLE)
+    words = wide < _FIT  # too narrow for signs beside the words
+    gap = " " if words else "  "
+    wide = max((room + 1) // len(runs) - 1, _WORD) if words else wide
+    context = len(runs) == 1 and room >= _FIT + 2 + 12
+    head: list[Part] = [(" " * (_MODE + len(gap) + _NEED), DIM)]
+    head += [
+        (gap + fit(_title(run.device, page, room if context else wide), room if context else wide), DIM) for run in runs
+    ]
     out = [line(*head).truncate(page.width)]
     for mode in (*e.modes, e.training):
-        verdicts = [run.verdict(mode.name) for run in runs]
-        first = verdicts[0]
-        if first is None:
+        verdicts = [v for run in runs if (v := run.verdict(mode.name)) is not None]
+        if not verdicts:
             continue
-        best = any(run.take is not None and run.take.name == mode.name for run in runs)
+        strong = STRONG if any(run.take is not None and run.take.name == mode.name for run in runs) else ""
         parts: list[Part] = [
-            (fit(SHORT_NAMES.get(mode.name, mode.name), _MODE), STRONG if best else ""),
-            ("  " + fit(page.size(first.need), _NEED, right=True), STRONG if best else ""),
+            (fit(SHORT_NAMES.get(mode.name, mode.name), _MODE), strong),
+            (gap + fit(page.size(verdicts[0].need), _NEED, right=True), strong),
         ]
         for v in verdicts:
-            assert v is not None
-            parts.append(("  " + fit(SIGNS[v.fit], wide if not context else _FIT), STYLES[v.fit]))
-        if context and first.context > 0:
-            parts.append((f"  to {first.context:,}", DIM))
+            told = SIGNS[v.fit][2:] if words else SIGNS[v.fit]
+            parts.append((gap + fit(told, _FIT if context else wide), STYLES[v.fit]))
+        if context and verdicts[0].context > 0:
+            parts.append((f"  to {verdicts[0].context:,}", DIM))
         out.append(line(*parts).truncate(page.width))
     return out
 
 
-def _title_width(runs: Sequence[Run], page: Page) -> int:
-    room = (page.width - _MODE - 2 - _NEED) // len(runs) - 2
-    return max(min(room, 22), _FIT)
-
-
-def _title(device: Device, page: Page) -> str:
+def _title(device: Device, page: Page, width: int) -> str:
+    """Its name without its maker's, and how much there is where that fits."""
+    name = re.sub(r"^(NVIDIA )?(GeForce )?", "", device.name)
     size = page.size(device.usable)
-    return f"{device.name}, {size}" if size.split()[0] not in device.name else device.name
+    full = f"{name}, {size}" if size.split()[0] not in name else name
+    return full if len(full) <= width else name
 
 
 def _taken(run: Run, page: Page, *, alone: bool) -> list[Content]:
@@ -83,7 +87,7 @@ def _taken(run: Run, page: Page, *, alone: bool) -> list[Content]:
         return page.row("still works", _ways(run.instead, page))
     parts: list[str | Part] = [
         (run.take.name, f"bold {STYLES[run.fit]}"),
-        "" if alone else f" on {clip(run.device.name, 24)}",
+        "" if alone else f" on {_title(run.device, page, 0)}",
     ]
     if run.context > 0:
         parts.append((f", up to {run.context:,} tokens", STRONG if run.is_short else DIM))

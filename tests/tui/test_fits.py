@@ -17,9 +17,11 @@ from tui_world import NOW, main_of, select, settle, toasts, until
 from cachetui import paths
 from cachetui.config import Where, load
 from cachetui.demo.builders import Hub
+from cachetui.memory.model import Device
 from cachetui.tui import fits
 from cachetui.tui.app import CachetuiApp
-from cachetui.tui.fits import Against
+from cachetui.tui.describe import Page
+from cachetui.tui.fits import Against, Fits, Known
 from cachetui.tui.screens.card import CardScreen
 from cachetui.tui.screens.pull import PullScreen
 from cachetui.tui.screens.runs import RunsScreen
@@ -229,6 +231,22 @@ async def test_hostile_names_stay_words(home: Path) -> None:
         await settle(pilot)
     app.desk.close()
     assert not [bad for text in seen for bad in hostile.offences(text)]
+
+
+@pytest.mark.parametrize("width", [34, 40, 46, 60, 90])
+def test_several_devices_stand_beside_each_other(width: int) -> None:
+    from cachetui.memory import catalogue, estimate
+    from cachetui.tui.fit_page import fit_lines
+
+    gpu = Device("NVIDIA GeForce RTX 4090", "gpu", 24 * 10**9, 21 * 10**9, "free now")
+    store = Fits(devices=(gpu, Device("RAM", "ram", 64 * 10**9, 40 * 10**9, "free now")), ram=64 * 10**9)
+    found = Known(None, 0, estimate(catalogue.facts("Qwen/Qwen3-14B")))  # type: ignore[arg-type]
+    shown = [one.plain for one in fit_lines(found, store, Page(width, NOW, False, ""))]
+    assert all(len(one) <= width for one in shown)
+    rows = {one[:12].strip(): one.split() for one in shown}
+    assert [w for w in rows["as stored"] if w in ("fits", "tight", "no")] == ["no", "fits"]
+    assert [w for w in rows["nf4"] if w in ("fits", "tight", "no")] == ["fits", "fits"]
+    assert any("nf4 on RTX 4090" in one for one in shown) and any("as stored on RAM" in one for one in shown)
 
 
 def test_contexts_as_people_type_them() -> None:
