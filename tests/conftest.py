@@ -15,6 +15,7 @@ _CLEARED = (
     "MODELSCOPE_CACHE", "HF_TOKEN", "NO_COLOR", "CACHETUI_NOW", "CACHETUI_ONLY_BELOW", "CACHETUI_AND_BELOW",
     "DISPLAY", "WAYLAND_DISPLAY",
 )  # fmt: skip
+_LONGEST_NAME = 60
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +47,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def where(home: Path) -> Where:
     """Where to look, for this test's home."""
     return Where(dict(os.environ), str(home), str(home))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long texts and bytes are named by their length: what a test is given need not be its name."""
+    return f"{argname}-{len(val)}" if isinstance(val, str | bytes) and len(val) > _LONGEST_NAME else None

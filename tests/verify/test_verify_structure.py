@@ -52,6 +52,7 @@ def a_zip() -> bytes:
     ("name", "data"),
     [("a.safetensors", weights("s")), ("a.gguf", gguf_with_tensors()), ("a.gguf", gguf_bytes({"a": "b"}, 100)),
      ("a.GGUF", gguf_with_tensors(64)), ("pytorch_model.bin", a_zip())],
+    ids=["safetensors", "gguf", "gguf-small", "upper-case", "pytorch"],
 )  # fmt: skip
 def test_whole_files_are_sound(tmp_path: Path, name: str, data: bytes) -> None:
     assert fault(name, put(tmp_path, data)) == ""
