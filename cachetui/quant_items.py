@@ -188,9 +188,21 @@ def rows(manifest: Manifest, path: str) -> tuple[tuple[str, str], ...]:
         ("for rank", str(who.rank) if who.rank else ""), ("model class", who.model_class), ("made", iso(manifest.made)),
         ("it took", took), ("peak memory", size(manifest.peak_memory) if manifest.peak_memory else ""),
         ("made with", ", ".join(f"{n} {v}" for n, v in manifest.libraries.items())), (KEY, manifest.key),
-        ("load it", f'from_pretrained("{path}")'), (AGAIN, again(manifest)),
+        ("load it", _loading(manifest, path)), (AGAIN, again(manifest)),
     )  # fmt: skip
     return tuple((label, value) for label, value in found if value)
+
+
+def _loading(manifest: Manifest, path: str) -> str:
+    """What to write or type to use it elsewhere."""
+    if manifest.identity.method == "mlx":
+        return f'mlx_lm.load("{path}")'
+    if manifest.identity.method == "gguf":
+        modelfile = next((f.path for f in manifest.files if f.path == "Modelfile"), "")
+        file = next((f.path for f in manifest.files if f.path.endswith(".gguf")), "")
+        name = file.removesuffix(".gguf").lower()
+        return f"ollama create {name} -f {shlex.quote(f'{path}/{modelfile}')}" if modelfile else f"{path}/{file}"
+    return f'from_pretrained("{path}")'
 
 
 def again(manifest: Manifest) -> str:
@@ -202,6 +214,8 @@ def again(manifest: Manifest) -> str:
         words += ["--double-quant"] if who.label.endswith("-double") else []
     else:
         words += ["--format", who.method]
+        words += ["--bits", str(who.settings["bits"])] if "bits" in who.settings else []
+        words += ["--type", str(who.settings["type"])] if "type" in who.settings else []
     words += ["--rank", str(who.rank)] if who.rank else []
     return shlex.join(words)
 

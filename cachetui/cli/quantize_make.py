@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,11 +15,29 @@ from cachetui.text import safe
 if TYPE_CHECKING:
     from cachetui.jobs.model import Ended
     from cachetui.quantized_entries.planning import QuantPlan
+    from cachetui.quantized_entries.ways import Way
 
 
 @common.verb("make")
 @click.argument("target", required=False)
 @click.option("--bits", type=click.Choice(["4", "8"]), default="4", show_default=True, help="4 is nf4, 8 is int8.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["bitsandbytes", "mlx", "gguf"]),
+    default="bitsandbytes",
+    show_default=True,
+    help="What is made: for transformers, mlx_lm (extra mlx), or llama.cpp and Ollama (extra gguf).",
+)
+@click.option(
+    "--type",
+    "type_",
+    type=click.Choice(["Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0"], case_sensitive=False),
+    default="Q4_K_M",
+    show_default=True,
+    help="With --format gguf: which mix of K-quants.",
+)
+@click.option("--name", metavar="ORG/NAME", default="", help="With --format mlx: mlx_lm finds it by this name, too.")
 @click.option("--double-quant", is_flag=True, help="With 4 bits: quantize the maxima too, which saves some 0.4 bits.")
 @click.option("--dtype", default="auto", show_default=True, help="Of what stays unquantized; auto is the config's.")
 @click.option("--skip", multiple=True, metavar="MODULE", help="Leaves this out too, e.g. model.layers.0 (repeatable).")
@@ -35,6 +54,9 @@ if TYPE_CHECKING:
 def make(
     target: str | None,
     bits: str,
+    format_: str,
+    type_: str,
+    name: str,
     double_quant: bool,
     dtype: str,
     skip: tuple[str, ...],
@@ -61,6 +83,8 @@ def make(
       cachetui quantize hf:Qwen/Qwen3-VL-2B-Instruct
       cachetui quantize hf:Qwen/Qwen3-VL-2B-Instruct --bits 8 --dry-run
       cachetui quantize dir:~/models/mine --double-quant --rank 16 --quant-dir /mnt/fast/quantized
+      cachetui quantize hf:Qwen/Qwen3-4B --format mlx --name me/Qwen3-4B-4bit
+      cachetui quantize hf:Qwen/Qwen3-4B --format gguf --type Q4_K_M
       cachetui quantize --self-test
     """
     if self_test:
@@ -73,14 +97,40 @@ def make(
 
     if double_quant and bits != "4":
         raise click.UsageError("--double-quant is for --bits 4")
-    options = Options(device, dtype, int(bits), double_quant, trust_remote_code)
+    way = _way(format_, bits, type_, name)
+    options = Options(device, dtype, int(bits) if way is None else 0, double_quant, trust_remote_code)
     where = common.to_where(cache_dir, search)
     session = common.begin(where, dry_run=dry_run, binary=binary)
-    plan = _plan(session, target, root, options, {"skip": skip, "rank": rank, "quant_dir": quant_dir})
+    plan = _plan(session, target, root, options, {"way": way, "skip": skip, "rank": rank, "quant_dir": quant_dir})
     if not as_json:
         for line in plan_lines(plan, session.binary):
             click.echo(line)
     return _go(plan, (dry_run, yes, as_json), session.binary)
+
+
+_NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+"""What huggingface_hub takes for a repo (utils/_validators.py), with an organisation."""
+
+
+def _way(format_: str, bits: str, type_: str, name: str) -> Way | None:
+    """What is made beside what bitsandbytes makes. Raises UsageError for options that mean nothing for it."""
+    from click.core import ParameterSource
+
+    from cachetui.quantized_entries.ways import GGUF, MLX, Way
+
+    plain = ("double_quant", "skip", "rank", "device", "trust_remote_code")
+    meant = dict.fromkeys(plain, ("bitsandbytes",))
+    meant |= {"bits": ("bitsandbytes", MLX), "dtype": ("bitsandbytes", MLX), "type_": (GGUF,), "name": (MLX,)}
+    context = click.get_current_context()
+    for option, formats in meant.items():
+        if format_ not in formats and context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            spelled = option.strip("_").replace("_", "-")
+            raise click.UsageError(f"--{spelled} is for --format {' and '.join(formats)}")
+    if name and not _NAME.fullmatch(name):
+        raise click.UsageError(f"--name {name}: write it as ORG/NAME")
+    if format_ == "bitsandbytes":
+        return None
+    return Way(format_, int(bits), type_) if format_ == MLX else Way(format_, type=type_)
 
 
 def _plan(session: Session, target: str, root: str | None, options: Any, more: dict[str, Any]) -> QuantPlan:
@@ -135,7 +185,8 @@ def plan_lines(plan: QuantPlan, binary: bool) -> list[str]:
         lines.append(
             f"  memory     {size(plan.memory):>10} or so while it is made; {size(plan.usable)} free, {plan.device}"
         )
-        lines.append(safe(f"  stays      {', '.join(plan.plain)}"))
+        if plan.plain:
+            lines.append(safe(f"  stays      {', '.join(plan.plain)}"))
     lines.append(safe(f"  kept in    {plan.path}"))
     lines.append(safe(f"             {plan.storage.words}; {size(max(plan.room.free, 0))} free"))
     if plan.damaged:

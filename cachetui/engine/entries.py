@@ -6,20 +6,23 @@ Every way on is a line in the log (logger `cachetui.quantized`): what was found,
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cachetui.engine.errors import DAMAGED, UNSUPPORTED, Cancelled, EngineError
 from cachetui.engine.loading import Loaded, load
-from cachetui.engine.quantizing import Quantized, quantize
+from cachetui.engine.progress import Reporter
+from cachetui.engine.quantizing import Quantized, libraries, peak_memory, quantize
 from cachetui.fs import DISK, Fs
-from cachetui.quantized_entries import checking
+from cachetui.quantized_entries import checking, ways
 from cachetui.quantized_entries.identity import Identity
 from cachetui.quantized_entries.listing import Entry
 from cachetui.quantized_entries.making import Making, NoPlace
 from cachetui.quantized_entries.managing import quarantine
 from cachetui.quantized_entries.manifest import Source
 from cachetui.quantized_entries.places import room
+from cachetui.quantized_entries.ways import Way
 from cachetui.quantized_entries.wishes import NotHere, identify
 from cachetui.wanted import Wanted
 
@@ -40,7 +43,7 @@ class Had:
     made: bool
     """It was made just now."""
     quantized: Quantized | None = None
-    """What was made, with the model still in memory, exactly as it was written."""
+    """What bitsandbytes made, with the model still in memory, exactly as it was written."""
     replaced: str = ""
     """What was wrong with the entry that was there before; it lies in the trash."""
 
@@ -52,18 +55,21 @@ def ensure(
     rank: int = 0,
     target: str = "",
     needed: int = 0,
+    way: Way | None = None,
     progress: Progress | None = None,
     cancelled: Stop | None = None,
     fs: Fs = DISK,
 ) -> Had:
-    """The entry of `wanted` (bits 4 or 8) in `folder`, checked, or made when it is not there or damaged.
+    """The entry of `wanted` in `folder`, checked, or made when it is not there or damaged.
+
+    `way`: MLX or GGUF; None: bitsandbytes, with `wanted.bits` 4 or 8.
 
     Another process that makes the same one is waited for. `target`: the model's TARGET, for people; `needed`: bytes
     that have to fit, where that is known. Phases of `progress`: wait, prepare, load, write, copy, hash. Raises
     EngineError, Cancelled, OSError.
     """
     told, stop = progress or (lambda *_: None), cancelled or (lambda: False)
-    identity = _identity(wanted, rank, told)
+    identity = _identity(wanted, rank, way, told)
     wanted = replace(wanted, dtype=identity.dtype)
     try:
         with Making(folder, identity, fs=fs, waiting=lambda who: told("wait", 0, 0, who), cancelled=stop) as making:
@@ -75,7 +81,7 @@ def ensure(
                 log.warning("Not kept: no space in %s: %s", folder, why)
                 raise EngineError(f"there is no room in {folder}: {why}", "make room, or take another folder", NO_ROOM)
             log.info("Quantizing %s (%s); it is kept in %s", wanted.name, identity.label, folder)
-            made = quantize(wanted, making.begin(), progress=progress, cancelled=cancelled, fs=fs)
+            made = _made(wanted, way, making.begin(), progress, cancelled, fs)
             entry = making.publish(
                 Source(wanted.name, target, wanted.folder),
                 seconds=made.seconds,
@@ -92,10 +98,34 @@ def ensure(
     except ValueError as e:
         raise EngineError(f"{wanted.name}: {e}", "", UNSUPPORTED) from e
     log.info("Quantized model is kept in %s", entry.path)
-    return Had(entry, made=True, quantized=made, replaced=replaced)
+    return Had(entry, made=True, quantized=made if isinstance(made, Quantized) else None, replaced=replaced)
 
 
-def _identity(wanted: Wanted, rank: int, told: Progress) -> Identity:
+@dataclass(frozen=True, slots=True)
+class _Converted:
+    """How another format came to be."""
+
+    seconds: float
+    peak_memory: int
+    libraries: dict[str, str]
+    device: str = ""
+
+
+def _made(
+    wanted: Wanted, way: Way | None, folder: str, progress: Progress | None, cancelled: Stop | None, fs: Fs
+) -> Quantized | _Converted:
+    """Write it into an empty folder. Raises EngineError, Cancelled, OSError."""
+    if way is None:
+        return quantize(wanted, folder, progress=progress, cancelled=cancelled, fs=fs)
+    from cachetui.engine import gguf_quantizing, mlx_quantizing
+
+    begun = time.monotonic()
+    module = mlx_quantizing if way.method == ways.MLX else gguf_quantizing
+    module.quantize(wanted, way, folder, Reporter(progress, cancelled))
+    return _Converted(time.monotonic() - begun, peak_memory(children=True), libraries(ways.LIBRARIES[way.method]))
+
+
+def _identity(wanted: Wanted, rank: int, way: Way | None, told: Progress) -> Identity:
     read = 0
 
     def count(more: int) -> None:
@@ -104,7 +134,7 @@ def _identity(wanted: Wanted, rank: int, told: Progress) -> Identity:
         told("identify", read, 0, wanted.name)
 
     try:
-        return identify(wanted, rank, count)
+        return identify(wanted, rank, count) if way is None else ways.identify(wanted, way, count)
     except NotHere as e:
         raise EngineError(str(e), "", DAMAGED) from None
 

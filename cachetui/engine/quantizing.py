@@ -208,25 +208,29 @@ def check(wanted: Wanted, folder: str) -> tuple[str, ...]:
     return tuple(sorted(b.path for b in walk.tree(folder).files))
 
 
-def peak_memory() -> int:
-    """Bytes: the largest resident set of this process so far, or what it held on a GPU where that is more."""
+def peak_memory(*, children: bool = False) -> int:
+    """Bytes: the largest resident set of this process so far, or what it held on a GPU where that is more.
+
+    With `children` also that of the largest program it ran.
+    """
     most = 0
     try:
         import resource
     except ImportError:  # Windows
         pass
     else:
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN) if children else (resource.RUSAGE_SELF,)
+        most = max(resource.getrusage(who).ru_maxrss for who in whose) * (1 if sys.platform == "darwin" else 1024)
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         most = max(most, int(torch.cuda.max_memory_allocated()))
     return most
 
 
-def libraries() -> dict[str, str]:
+def libraries(names: tuple[str, ...] = _LIBRARIES) -> dict[str, str]:
     """Versions of what makes an entry."""
     found = {"python": platform.python_version()}
-    for name in _LIBRARIES:
+    for name in names:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

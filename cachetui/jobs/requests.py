@@ -88,9 +88,7 @@ def pull(job: Json, into: str) -> Spec:
 
 def quantize(job: Json) -> Spec:
     """Quantize what a plan's `job()` says and keep the result."""
-    how = {4: "nf4", 8: "int8"}.get(job["wanted"]["bits"], "")
-    title = f"quantize {job['target']} to {how}{' double-quant' if job['wanted']['double_quant'] else ''}"
-    return _spec("quantize", title, job, (job["folder"],), resumable=False)
+    return _spec("quantize", f"quantize {job['target']} to {job['label']}", job, (job["folder"],), resumable=False)
 
 
 def self_test(folder: str) -> Spec:

@@ -22,6 +22,13 @@ LLAMA_RUNTIME = 150_000_000
 """Of llama.cpp's compute buffers; rough."""
 _GROUP = 128
 _Q4_K, _Q5_K, _Q6_K, _F32, _F16 = 12, 13, 14, 0, 1
+_Q8_0 = 8
+MIXES = {
+    "Q4_K_M": (_Q4_K, _Q6_K, _Q5_K, _Q6_K), "Q5_K_M": (_Q5_K, _Q6_K, _Q6_K, _Q6_K), "Q6_K": (_Q6_K,) * 4,
+    "Q8_0": (_Q8_0,) * 4,
+}  # fmt: skip
+"""File type: ggml's types of most tensors, of values and ffn_down in some layers, of queries, keys and values in one,
+and of the output."""
 _FALLBACK = {_Q4_K: 6, _Q5_K: 7, _Q6_K: 8}
 """Q5_0, Q5_1, Q8_0: blocks of 32, for rows that are no multiple of 256."""
 _BESIDE = re.compile(
@@ -50,10 +57,13 @@ def variants(tensors: Sequence[Tensor], text: Config, cache: Cache | None, conte
     return tuple(found)
 
 
-def gguf_size(tensors: Sequence[Tensor], text: Config) -> tuple[int, int]:
-    """(bytes of the model's tensors in Q4_K_M, bytes of its projector's): headers and vocabulary are some MB more."""
+def gguf_size(tensors: Sequence[Tensor], text: Config, kind: str = "Q4_K_M") -> tuple[int, int]:
+    """(bytes of the model's tensors in a file type of MIXES, bytes of its projector's): headers and vocabulary are some
+    MB more.
+    """
+    usual, finer, fused, output = MIXES[kind]
     tied = not any(_HEAD.search(t.name) for t in tensors)
-    more = sum(_more_bits(n, text.layers) for n in range(text.layers))
+    more = sum(more_bits(n, text.layers) for n in range(text.layers))
     model = beside = 0
     for t in tensors:
         if is_vision(t.name) or _BESIDE.search(t.name):
@@ -61,45 +71,49 @@ def gguf_size(tensors: Sequence[Tensor], text: Config) -> tuple[int, int]:
         elif len(t.shape) < 2 or _ROUTER.search(t.name):
             model += _bytes(t, _F32) * t.number
         elif _EMBEDDING.search(t.name):
-            model += _bytes(t, _Q6_K if tied else _Q4_K) * t.number
+            model += _bytes(t, output if tied else usual) * t.number
         elif _HEAD.search(t.name):
-            model += _bytes(t, _Q6_K) * t.number
+            model += _bytes(t, output) * t.number
         elif _VALUES.search(t.name) or _DOWN.search(t.name):
             # Spread over the layers: their part of all likes has more bits.
             better = t.number * more // text.layers if text.layers else 0
-            is_70b = text.layers == 80 and text.hidden == 8192
-            plain = _Q5_K if is_70b and _VALUES.search(t.name) else _Q4_K
-            model += _bytes(t, _Q6_K) * better + _bytes(t, plain) * (t.number - better)
+            is_70b = text.layers == 80 and text.hidden == 8192 and usual == _Q4_K
+            plain = _Q5_K if is_70b and _VALUES.search(t.name) else usual
+            model += _bytes(t, finer) * better + _bytes(t, plain) * (t.number - better)
         elif _FUSED.search(t.name):
-            model += _fused(t, text, more)
+            model += _fused(t, text, more, (usual, finer, fused))
         else:
-            model += _bytes(t, _Q4_K) * t.number
+            model += _bytes(t, usual) * t.number
     return model, beside
 
 
-def _fused(t: Tensor, text: Config, more: int) -> int:
+def _fused(t: Tensor, text: Config, more: int, kinds: tuple[int, int, int]) -> int:
     """Queries, keys and values in one: kept so (phi3), or taken apart when it is converted (internlm2)."""
+    usual, finer, fused = kinds
     if text.family != "internlm2":
-        return _bytes(t, _Q5_K) * t.number
+        return _bytes(t, fused) * t.number
     rows, wide = t.shape
     values = t._replace(shape=(text.kv_heads * text.head_dim, wide))
     others = t._replace(shape=(rows - values.shape[0], wide))
-    plain = _bytes(values, _Q4_K) * (t.number - more) + _bytes(values, _Q6_K) * more
-    return plain + _bytes(others, _Q4_K) * t.number
+    plain = _bytes(values, usual) * (t.number - more) + _bytes(values, finer) * more
+    return plain + _bytes(others, usual) * t.number
 
 
-def _more_bits(layer: int, layers: int) -> bool:
+def more_bits(layer: int, layers: int) -> bool:
     """llama.cpp's `use_more_bits`: the first and last eighth of the layers, and every third between."""
     return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
 
 
 def _bytes(t: Tensor, kind: int) -> int:
-    if kind in _FALLBACK and t.shape[-1] % BLOCKS[kind][0]:
-        kind = _FALLBACK[kind]
-    if t.shape[-1] % BLOCKS[kind][0]:
-        kind = _F16
-    numbers, size = BLOCKS[kind]
+    numbers, size = BLOCKS[fitting(kind, t.shape[-1])]
     return t.elements // numbers * size
+
+
+def fitting(kind: int, row: int) -> int:
+    """The ggml type that is taken for rows of so many numbers, which may be no multiple of its block."""
+    if kind in _FALLBACK and row % BLOCKS[kind][0]:
+        kind = _FALLBACK[kind]
+    return _F16 if row % BLOCKS[kind][0] else kind
 
 
 def gptq_size(tensors: Sequence[Tensor]) -> int:

@@ -1,7 +1,8 @@
 """What quantizing a model would do, before a byte is written: which entry, is it there, does it fit. No torch.
 
-The size on disk is counted from the headers by the rules of bitsandbytes (cachetui.memory.weights); the memory is a
-rough figure: transformers reads one parameter after the other and quantizes it at once.
+The size on disk is counted from the headers by the rules of who makes it (cachetui.memory.weights for bitsandbytes,
+ways for the other formats); the memory is a rough figure: transformers reads one parameter after the other and
+quantizes it at once.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from cachetui.memory import NotAModel, devices, facts_of
 from cachetui.memory.model import INT8, NF4, NF4_DOUBLE, Device, Fit, Tensor
 from cachetui.memory.sources import Facts
 from cachetui.memory.weights import alike, is_linear, is_quantized, untied, weights
+from cachetui.quantized_entries import ways
 from cachetui.quantized_entries.checking import check
 from cachetui.quantized_entries.identity import Identity
 from cachetui.quantized_entries.listing import Entry, find
 from cachetui.quantized_entries.places import Place, Room, place, room
 from cachetui.quantized_entries.storage import Storage, storage
+from cachetui.quantized_entries.ways import Way
 from cachetui.quantized_entries.wishes import LIBRARIES, identify, version
 from cachetui.runnable import TRANSFORMERS, NotRunnable, Runnable
 from cachetui.store import Selection
@@ -39,7 +42,8 @@ class Refusal:
     """Why it cannot be done, and what to do about it; may hold outside strings."""
 
     code: str
-    """not-installed, quantized, nothing-to-quantize, no-room, no-memory, not-here, read-only."""
+    """not-installed, quantized, nothing-to-quantize, no-room, no-memory, not-here, read-only, unsupported,
+    remote-code."""
     message: str
     advice: str = ""
 
@@ -57,6 +61,8 @@ class QuantPlan:
     place: Place
     storage: Storage
     room: Room
+    way: Way | None = None
+    """MLX or GGUF; None: bitsandbytes."""
     there: Entry | None = None
     """The entry, where it exists and a quick look finds nothing wrong."""
     damaged: str = ""
@@ -94,6 +100,9 @@ class QuantPlan:
             "rank": self.rank,
             "folder": self.place.path,
             "key": self.identity.key,
+            "size": self.size,
+            "label": self.identity.label,
+            "way": self.way.to_json() if self.way is not None else None,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -102,6 +111,7 @@ class QuantPlan:
             "target": self.target,
             "key": self.identity.key,
             "entry": self.path,
+            "format": self.identity.method,
             "quantization": self.identity.label,
             "identity": self.identity.to_json(),
             "folder": self.place.path,
@@ -126,21 +136,22 @@ def prepare(
     selection: Selection,
     runnable: Runnable,
     *,
+    way: Way | None = None,
     skip: tuple[str, ...] = (),
     rank: int = 0,
     quant_dir: str = "",
     told: Callable[[int], None] = lambda _: None,
 ) -> QuantPlan:
-    """The plan for `runnable.wanted` (bits 4 or 8). Of a folder without a commit every byte is read (`told` counts).
+    """The plan for `runnable.wanted`: with bits 4 or 8, or in another `way`.
 
-    Raises NotRunnable for what transformers does not run, NotHere.
+    Of a folder without a commit every byte is read (`told` counts). Raises NotRunnable for what transformers does not run, NotHere.
     """
     if runnable.engine != TRANSFORMERS:
         raise NotRunnable(
             f"{runnable.name} is run by {runnable.engine}: only what transformers loads is quantized here"
         )
     wanted = replace(runnable.wanted, skip=skip)
-    identity = identify(wanted, rank, told)
+    identity = identify(wanted, rank, told) if way is None else ways.identify(wanted, way, told)
     wanted = replace(wanted, dtype=identity.dtype)
     used = place(where, quant_dir)
     found = find(used.path, identity)
@@ -154,30 +165,39 @@ def prepare(
         used,
         storage(used.path),
         room(used.path, 0),
+        way,
         good,
         checked.reason if checked is not None and not checked else "",
-        plain=tuple(identity.settings["llm_int8_skip_modules"]),
+        plain=tuple(identity.settings.get("llm_int8_skip_modules", ())),
     )
     return plan if good is not None else _measured(plan, selection)
 
 
 def _measured(plan: QuantPlan, selection: Selection) -> QuantPlan:
     """With sizes, and what stands in the way."""
-    refused = list(_not_installed())
+    way = plan.way
+    refused = list(_not_installed()) if way is None else []
     try:
         facts = facts_of(selection.item, plan.wanted.commit)
     except (NotAModel, OSError) as e:
         return replace(plan, refused=(*refused, Refusal("not-here", f"{plan.wanted.name}: {e}")))
     # Which modules stay is said by name: then the likes of all layers cannot be counted together.
     kept = untied(facts.tensors if plan.wanted.skip else alike(facts.tensors), facts.config)
+    if way is not None:
+        refused += [Refusal(*found) for found in ways.obstacles(plan.wanted, way, facts.config)]
     if why := _unfit(facts, kept):
         return replace(plan, source=facts.weights, refused=(*refused, why))
-    size = counted(kept, plan.wanted)
-    memory = size + 3 * max(t.elements * 4 for t in kept) + RUNTIME
-    device = _device(plan.wanted.device)
+    if way is None:
+        size, beside = counted(kept, plan.wanted), 0
+        memory = size + 3 * max(t.elements * 4 for t in kept) + RUNTIME
+        device = _device(plan.wanted.device)
+    else:
+        size = ways.size(way, kept, facts.config, plan.identity.dtype)
+        memory, beside = ways.memory(way, kept, size), ways.scratch(way, facts.weights)
+        device = _device("cpu")
     fits = devices.fit_of(memory, device)
-    there = room(plan.place.path, size)
-    notes = [there.warning] if there.warning else []
+    there = room(plan.place.path, size + beside)
+    notes = [*([there.warning] if there.warning else []), *(ways.notes(way, facts.config) if way is not None else ())]
     if there.refused:
         refused.append(
             Refusal("no-room", there.refused, "make room (cachetui ls --sort size), or take another --quant-dir")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -22,6 +23,20 @@ _MAX_CONFIG = 4 << 20
 _SNAPSHOT = re.compile(r"/models--([^/]+)/snapshots/([0-9a-f]{40})/*\Z")
 
 
+@dataclass(frozen=True)
+class Model:
+    """What an identity says of the model itself, whatever is made of it."""
+
+    config: Mapping[str, Any]
+    dtype: str
+    """Of `Wanted`, or what the config names where that says auto."""
+    repo: str
+    """Empty for a folder without a commit."""
+    weights: str
+    """`source_digest` of such a folder."""
+    model_class: str
+
+
 class NotHere(Exception):
     """The model is not on this machine, or is none; the message says what to do."""
 
@@ -32,9 +47,9 @@ def identify(wanted: Wanted, rank: int = 0, told: Callable[[int], None] = lambda
     The model is to be loaded with the identity's dtype: `auto` is the one its config names, on every machine. Raises
     NotHere.
     """
-    config = _config(wanted.folder)
-    dtype = dtype_of(wanted, config)
-    family = families.of(config)
+    model = model_of(wanted, told)
+    dtype = model.dtype
+    family = families.of(model.config)
     settings: dict[str, Any] = {
         "llm_int8_skip_modules": sorted({*(family.vision if family else ()), "lm_head", *wanted.skip})
     }
@@ -47,20 +62,32 @@ def identify(wanted: Wanted, rank: int = 0, told: Callable[[int], None] = lambda
             "bnb_4bit_compute_dtype": dtype,
             "bnb_4bit_use_double_quant": wanted.double_quant,
         }
+    return Identity(
+        repo=model.repo,
+        commit=wanted.commit,
+        weights=model.weights,
+        dtype=dtype,
+        settings=settings,
+        rank=rank,
+        model_class=model.model_class,
+        libraries={name: minor(found) for name in LIBRARIES if (found := version(name))},
+    )
+
+
+def model_of(wanted: Wanted, told: Callable[[int], None] = lambda _: None) -> Model:
+    """What is to be quantized. Of a folder without a commit every byte of its weights is read. Raises NotHere."""
+    config = _config(wanted.folder)
     classes = config.get("architectures")
     try:
         weights = "" if wanted.commit else source_digest(wanted.folder, told)
     except OSError as e:
         raise NotHere(f"{wanted.folder} cannot be read: {e.strerror or e}") from e
-    return Identity(
-        repo=wanted.repo if wanted.commit else "",
-        commit=wanted.commit,
-        weights=weights,
-        dtype=dtype,
-        settings=settings,
-        rank=rank,
-        model_class=str(classes[0])[:200] if isinstance(classes, list) and classes else "",
-        libraries={name: minor(found) for name in LIBRARIES if (found := version(name))},
+    return Model(
+        config,
+        dtype_of(wanted, config),
+        wanted.repo if wanted.commit else "",
+        weights,
+        str(classes[0])[:200] if isinstance(classes, list) and classes else "",
     )
 
 

@@ -7,9 +7,10 @@ import time
 
 from cachetui.jobs.model import Json
 from cachetui.jobs.worker import Channel, WorkCancelled, WorkFailed, main
+from cachetui.quantized_entries.ways import way_of
 from cachetui.wanted import Wanted
 
-_BYTES = ("hash", "identify")
+_BYTES = ("hash", "identify", "convert")
 
 
 def work(request: Json, channel: Channel) -> Json:
@@ -34,6 +35,7 @@ def work(request: Json, channel: Channel) -> Json:
             rank=int(request["rank"]),
             target=str(request["target"]),
             needed=int(request.get("size") or 0),
+            way=way_of(request.get("way")),
             progress=progress,
             cancelled=channel.cancelled,
         )
