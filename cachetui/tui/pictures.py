@@ -12,7 +12,7 @@ from itertools import islice
 from cachetui.jobs.model import JobState, Spec, new_id
 from cachetui.tui.talk import NOISE
 
-SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif", ".heic"))
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".avif"))
 _MOST = 5000
 """Entries of a folder that are looked at: beyond, a picker is no help."""
 _BYTES_A_PIXEL = 3

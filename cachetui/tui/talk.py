@@ -145,7 +145,7 @@ def turn_lines(turn: Turn, width: int, picture_name: str) -> list[Content]:
     if turn.state is TurnState.ASKED:
         out += hang(Content(""), line(("▌ " if turn.answer else "", "$accent"), (turn.doing, DIM)), _INDENT, width)
     elif turn.state is TurnState.CANCELLED:
-        out += hang(Content(""), words("stopped", WARN), _INDENT, width)
+        out += hang(Content(""), words(f"stopped: {turn.reason}" if turn.reason else "stopped", WARN), _INDENT, width)
     elif turn.state is TurnState.FAILED:
         out += hang(words("✗", BAD), block(turn.reason or "it failed", BAD), _INDENT, width)
     if turn.figures:

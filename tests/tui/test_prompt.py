@@ -14,6 +14,7 @@ from textual.widgets import Button, Input, OptionList
 from tui_world import main_of, select, settle, toasts, until
 
 from cachetui.config import Where
+from cachetui.runnable import Runnable
 from cachetui.tui.app import CachetuiApp
 from cachetui.tui.screens.choice import ChoiceScreen
 from cachetui.tui.screens.main import MainScreen
@@ -221,6 +222,23 @@ async def test_models_in_memory_are_shown_and_let_go(talking: CachetuiApp) -> No
         wait_for(lambda: not alive(pid))
         await pilot.press("escape")
         await until(pilot, lambda: not main.job_line.display)
+
+
+async def test_what_a_model_needs_is_held_against_what_is_free(
+    talking: CachetuiApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cachetui.jobs.warm.free_memory", lambda device: 1000)
+    sizes = {0: 17_500_000_000, 8: 9_000_000_000, 4: 500}
+    monkeypatch.setattr(Runnable, "memory", property(lambda self: sizes[self.wanted.bits]))
+    async with talking.run_test(size=(120, 36)) as pilot:
+        await open_prompt(pilot, QWEN)
+        await until(pilot, lambda: "about 17.5 GB of memory" in _text(talking, "#welcome"))
+        await until(pilot, lambda: "1.0 kB are free" in _text(talking, "#welcome"))
+        assert "→ load it with fewer bits" in _text(talking, "#welcome")
+        await pilot.click("#bits")
+        await pilot.press("space")
+        await until(pilot, lambda: "about 500 B of memory" in _text(talking, "#welcome"))
+        assert "fewer bits" not in _text(talking, "#welcome")
 
 
 async def test_nothing_stays_after_closing(talking: CachetuiApp) -> None:

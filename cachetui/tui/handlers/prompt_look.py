@@ -40,6 +40,8 @@ def look(screen: PromptScreen) -> None:
     screen.show_status()
     if options is None:
         return
+    screen.need = screen.runnable.chosen(options.device, options.bits).memory
+    screen.show_welcome()
     if not spec:
         screen.shown = None
         pane.view.tell(words("no picture: Ctrl+O", DIM))

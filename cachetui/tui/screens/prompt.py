@@ -26,7 +26,7 @@ from cachetui.tui.messages import Finished
 from cachetui.tui.pictures import Shown
 from cachetui.tui.predicting import Predicted
 from cachetui.tui.smoke import ABOUT_A_PICTURE
-from cachetui.tui.talk import BAD, DIM, Options, Talk, Turn, ask_request, finish, seconds, short_name, turn_lines
+from cachetui.tui.talk import BAD, DIM, WARN, Options, Talk, Turn, ask_request, finish, seconds, short_name, turn_lines
 from cachetui.tui.text import Part, clip, line, words
 from cachetui.tui.widgets.fields import QuestionArea
 from cachetui.tui.widgets.lines import KeyLine, StatusLine
@@ -82,6 +82,10 @@ class PromptScreen(Screen[None]):
         self.waiting: Timer | None = None
         self._lines: dict[int, Static] = {}
         self.readable: Callable[[int], str] = partial(units.size, binary=app.binary)
+        self.need = runnable.memory
+        """Bytes that it will take as it is wanted, estimated; 0: not known."""
+        self.free = 0
+        """Bytes that a model may take now; 0 until that was looked at."""
         self.trouble = ""
         """What is wrong with a field."""
 
@@ -150,13 +154,23 @@ class PromptScreen(Screen[None]):
 
     def _welcome(self) -> Content:
         about = "Ask it something; Ctrl+O gives it a picture to look at."
-        return Content("\n").join(
-            (
-                line((self.runnable.name, "bold"), (f"  {self.runnable.about}", DIM)),
-                words(about if self.runnable.images else "Ask it something."),
-                words("The first answer takes as long as loading does; the next ones come at once.", DIM),
-            )
-        )
+        lines = [
+            line((self.runnable.name, "bold"), (f"  {self.runnable.about}", DIM)),
+            words(about if self.runnable.images else "Ask it something."),
+            words("The first answer takes as long as loading does; the next ones come at once.", DIM),
+        ]
+        if need := self.need:
+            scarce = 0 < self.free < need
+            free = f"; {self.readable(self.free)} are free" if self.free else ""
+            told = f"It takes about {self.readable(need)} of memory{free}."
+            lines.append(words(told, WARN if scarce else DIM))
+            if scarce:
+                lines.append(words("→ load it with fewer bits, on a GPU, or free other models first (Ctrl+G)"))
+        return Content("\n").join(lines)
+
+    def show_welcome(self) -> None:
+        """What stands there until something was asked."""
+        self.query_one("#welcome", Static).update(self._welcome())
 
     def _offer(self) -> None:
         """What can be done next, above the question."""
@@ -246,13 +260,20 @@ class PromptScreen(Screen[None]):
         """What the model takes now; in a thread, for it is asked of the system."""
         warm = self.cachetui.warm
 
-        def came(lines: str) -> None:
+        def look() -> tuple[str, int]:
+            from cachetui.jobs.warm import free_memory
+
+            return warm.told(self.readable), free_memory("auto")
+
+        def came(found: tuple[str, int]) -> None:
             if self.is_attached:
+                lines, self.free = found
+                self.show_welcome()
                 head = [(" cachetui ", "bold $primary"), (" prompt ", DIM), (clip(self.runnable.name, 60), "bold")]
                 self.query_one("#prompt-head", StatusLine).show(head, [(lines + " ", DIM)] if lines else [])
 
         if not warm.looking:
-            background.start(self, partial(warm.told, self.readable), came, lambda e: None, "warm")
+            background.start(self, look, came, lambda e: None, "warm")
 
     def _show_keys(self) -> None:
         without = set() if self.runnable.images else {"pick", "save"}
@@ -293,6 +314,8 @@ class PromptScreen(Screen[None]):
         """Stop answering; else back to the list."""
         if self.asking is not None:
             self.action_stop()
+        elif self.saving is not None:
+            self.cachetui.main.tell("What it made of the picture is still being saved.", severity="warning")
         else:
             self.dismiss(None)
 
@@ -301,6 +324,7 @@ class PromptScreen(Screen[None]):
         self._ask(self.query_one("#question", QuestionArea).text.strip())
 
     @on(PromptPane.Pick)
+    @on(PictureView.Pressed)
     def action_pick(self) -> None:
         """Choose a picture."""
         if not self.runnable.images:

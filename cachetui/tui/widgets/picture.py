@@ -89,6 +89,9 @@ class PictureView(Vertical):
     class Resized(Message):
         """The room is another one now."""
 
+    class Pressed(Message):
+        """It was clicked."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._blocks = HalfBlocks()
@@ -108,6 +111,10 @@ class PictureView(Vertical):
     def on_resize(self, event: events.Resize) -> None:
         """Half blocks are made for one size."""
         self.post_message(self.Resized())
+
+    def on_click(self) -> None:
+        """Perhaps another picture is wanted."""
+        self.post_message(self.Pressed())
 
     @property
     def room(self) -> tuple[int, int]:
