@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from state_world import save
-from tui_world import names, select, settle, until
+from tui_world import NOW, names, select, settle, until
 
 from cachetui import state_folders
+from cachetui.config import Where
 from cachetui.tui.app import CachetuiApp
 from cachetui.tui.screens.plan import PlanScreen
 from cachetui.tui.widgets.tree import ModelTree
@@ -16,10 +17,10 @@ from cachetui.tui.widgets.tree import ModelTree
 QWEN = "Qwen/Qwen3-VL-8B-Instruct"
 
 
-def _states(app: CachetuiApp) -> Path:
+def _states(world: Where) -> Path:
     """A folder of the user's with a state of a model that is here and one of a model that is not."""
-    folder = Path(app.where.home) / "caches"
-    snapshots = Path(app.where.env["HF_HOME"]) / "hub" / "models--Qwen--Qwen3-VL-8B-Instruct" / "refs" / "main"
+    folder = Path(world.home) / "caches"
+    snapshots = Path(world.env["HF_HOME"]) / "hub" / "models--Qwen--Qwen3-VL-8B-Instruct" / "refs" / "main"
     save(folder / "cat_cache.pt", repo=QWEN, commit=snapshots.read_text().strip(), images=("/p/cat.png",), tokens=312)
     save(folder / "else.safetensors", repo="gone/model", images=("dog.png",))
     (folder / "holiday.jpg").write_bytes(b"\xff\xd8\xff")
@@ -33,8 +34,9 @@ def _line(app: CachetuiApp, title: str) -> str:
     return tree.render_line(at - tree.scroll_offset.y).text
 
 
-async def test_below_its_model_told_deleted_and_brought_back(app: CachetuiApp) -> None:
-    folder = _states(app)
+async def test_below_its_model_told_deleted_and_brought_back(world: Where) -> None:
+    folder = _states(world)
+    app = CachetuiApp(world, clock=lambda: NOW)  # reads from here on
     async with app.run_test(size=(150, 50), notifications=True) as pilot:
         main = await settle(pilot)
         await until(pilot, lambda: "else" in names(main) and "cat_cache.pt" not in names(main))
