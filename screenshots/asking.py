@@ -4,16 +4,57 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 from PIL import Image
 
-from cachetui.demo.builders import Hub
+from cachetui.demo.builders import Hub, safetensors_bytes
 
 COLOUR_VLM = "acme/colour-vlm"
 GEMMA = "gemma-3-270m.Q4_K_M.gguf"
 _VLM = Path(__file__).parents[1] / "tests" / "data" / "colour_vlm"
 _SIZE = (720, 540)
+
+
+def fill_quantized(home: Path) -> None:
+    """A model of 0.3 B with random weights in the hub cache, and entries of other models: one old, one damaged."""
+    hub = Hub(Path(os.environ["HF_HOME"]) / "hub")
+    if not (hub.path / "models--acme--helpful-0.3b").exists():
+        with tempfile.TemporaryDirectory() as folder:
+            _random(Path(folder))
+            hub.repo("acme/helpful-0.3b").revision({p.name: p.read_bytes() for p in Path(folder).iterdir()})
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    import entry_world
+
+    kept, now = home / ".cache" / "qwen_quantized", time.time()
+    weights = {"model.safetensors": safetensors_bytes({"w": ("U8", (6_400_000,))})}
+    for repo, days in (
+        ("mistralai/Mistral-7B-Instruct-v0.3", 60),
+        ("Qwen/Qwen3-VL-8B-Instruct", 2),
+        ("google/gemma-2b", 21),
+    ):
+        entry = Path(entry_world.make(kept, files=entry_world.FILES | weights, repo=repo, when=now - days * 86400).path)
+        for path in (*entry.rglob("*"), entry):
+            os.utime(path, (now - days * 86400, path.stat().st_mtime))
+
+
+def _random(folder: Path) -> None:
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models
+
+    words = Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1, "<unk>": 2}, unk_token="<unk>"))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>").save_pretrained(folder)
+    config = transformers.Qwen3Config(
+        vocab_size=4096, hidden_size=1024, num_hidden_layers=20, num_attention_heads=16, num_key_value_heads=8,
+        head_dim=128, intermediate_size=3072, dtype="bfloat16",
+    )  # fmt: skip
+    torch.set_default_dtype(torch.bfloat16)
+    transformers.Qwen3ForCausalLM(config).save_pretrained(folder)
+    torch.set_default_dtype(torch.float32)
 
 
 def fill(home: Path) -> None:

@@ -53,6 +53,8 @@ class Picture:
     """Beside a Hub of our own, on the small world."""
     asks: bool = False
     """With models that answer, on the small world."""
+    quantizes: bool = False
+    """With quantized models, and one to be quantized, on the small world."""
 
 
 def _pull(name: str, *before: str) -> tuple[str, ...]:
@@ -128,6 +130,15 @@ PICTURES = (
         small=True,
         asks=True,
     ),
+    Picture(
+        "quantizing",
+        (120, 26),
+        ("at:acme/helpful", "Q", "wait:2", "y", "until:30", "J", "wait:0.1"),
+        0.0,
+        small=True,
+        quantizes=True,
+    ),
+    Picture("clean-up", (120, 36), ("C", "wait:0.5", "o", "wait:1.5"), small=True, quantizes=True),
     Picture("search", (120, 36), ("D", "wait:1", *"qwen", "wait:1", "down", "wait:2"), small=True, hub=True),
     Picture("pull", (120, 34), ("D", *"Qwen/Qwen3-0.6B", "enter", "wait:2"), small=True, hub=True),
     Picture("pull-quant", (120, 30), ("D", *"bartowski/Qwen3-0.6B-GGUF", "enter", "wait:2"), small=True, hub=True),
@@ -158,7 +169,7 @@ PICTURES = (
 
 def _percent(job: Job) -> float:
     p = job.progress
-    return 100 * p.done / p.total if p is not None and p.phase in ("copy", "download") and p.total else 0
+    return 100 * p.done / p.total if p is not None and p.phase in ("copy", "download", "load") and p.total else 0
 
 
 _BUSY: dict[str, Callable[[Any], bool]] = {
@@ -205,6 +216,8 @@ async def draw(where: Where, picture: Picture) -> Path:
     """Drive the program there and save what it shows."""
     if picture.asks:
         asking.fill(Path(where.home))
+    if picture.quantizes:
+        asking.fill_quantized(Path(where.home))
     app = CachetuiApp(where)
     HUB.rate = 4e6 if picture.name == "downloads" else 0.0
     async with app.run_test(size=picture.size, notifications=True) as pilot:

@@ -48,6 +48,7 @@ class PlanScreen(ModalScreen[frozenset[str] | None]):
         self.plan = plan
         self._home = app.where.home
         self._bytes = partial(units.size, binary=app.binary)
+        self._width = min(88, app.size.width - 12)
         self._loud = bool(plan.cautions & _LOUD)
         self._asked = sorted(plan.cautions - _LOUD)
 
@@ -148,7 +149,9 @@ class PlanScreen(ModalScreen[frozenset[str] | None]):
             part += f"  {item.selection.file}"
         total = self._bytes(sum(s.size for s in item.steps))
         out = [line((f"  {held.name}", _STRONG), part, f"  {total}", (f"  frees {self._bytes(item.frees)}", _DIM))]
-        out += [words(f"    {short_path(f'{held.root}/{s.path}', self._home)}", _DIM) for s in item.steps[:_STEPS]]
+        for step in item.steps[:_STEPS]:
+            path = words(short_path(f"{held.root}/{step.path}", self._home), _DIM)
+            out += hang(Content(""), path, 4, self._width)
         if len(item.steps) > _STEPS:
             out.append(words(f"    and {len(item.steps) - _STEPS} more", _DIM))
         if item.via_server:
