@@ -118,9 +118,11 @@ def tell(vlm):
     print(vlm.loaded.wanted.folder)
     print(vlm.call({QUESTION!r}, Image.new("RGB", (40, 40), {COLOURS["red"]!r})))
 """
+    # A worker's environment may have been set up in this very process by another test.
+    here = {name: value for name, value in os.environ.items() if not name.endswith("_OFFLINE")}
     done = subprocess.run(
         [sys.executable, "-c", prelude + code],
-        env={**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1", **env},
+        env={**here, "HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1", **env},
         capture_output=True,
         text=True,
     )
@@ -161,9 +163,13 @@ except EngineError as e:
     assert not [r for r in hub.requests if "pytorch_model" in r.path or "onnx" in r.path]
 
 
-def test_what_is_there_is_used_when_the_hub_is_not(hub: HubServer, home: Path, tmp_path: Path) -> None:
-    from huggingface_hub import snapshot_download
+def test_what_is_there_is_used_when_the_hub_is_not(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants, snapshot_download
 
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     snapshot_download(REPO, cache_dir=tmp_path / "own", endpoint=hub.endpoint)
     code, told, errors = run(
         hub,
