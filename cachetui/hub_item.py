@@ -7,7 +7,7 @@ import os
 import posixpath
 import stat
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cachetui import afar, formats, hub_layout, subsets, walk
@@ -34,6 +34,8 @@ from cachetui.model import (
 )
 from cachetui.units import size
 
+FLAT = "flat-repo"
+"""Code of the problem of a repo's folder with the model directly in it."""
 MAX_TREE = 8 << 20
 _ROW = b'"blob_id":'
 """Once in each row of a tree listing; inside a name its quotes would be escaped."""
@@ -173,7 +175,12 @@ class _Maker:
         elif repo.partials and not any(r.names for r in revisions):
             self.partial = True
         main = _main(revisions)
-        traits = self._traits(main) if main is not None and self.base.kind == "model" else NO_TRAITS
+        traits = NO_TRAITS
+        if self.base.kind == "model" and main is not None:
+            traits = self._traits(main.names, dict(zip(main.names, main.index, strict=True)))
+        elif any(p.code == FLAT for p in self.problems):
+            loose = self._loose()
+            traits = self._traits(tuple(loose), loose)
         newest = max((b.mtime for b in repo.links), default=repo.newest)
         last_modified = max(newest, repo.newest) if self.content else self.stat.st_mtime
         states = [s for s in _owner_states(self.ground, self.stat.st_uid) if s != OK]
@@ -288,12 +295,26 @@ class _Maker:
         if partials and not self.damaged:
             self.partial = True
             return
+        if self.repo.whole and self._is_flat():
+            hint = f"cachetui adopt {self.base.id} moves it into blobs, a snapshot and a ref"
+            self._problem(FLAT, "a model lies in it directly: no program finds it by its name", self.base.path, hint)
+            return
         self.damaged = True
         if self.repo.whole:
             self._problem("no-snapshots", "holds no revision", self.base.path, "download it again, or delete it")
 
-    def _traits(self, main: Revision) -> Traits:
-        position = dict(zip(main.names, main.index, strict=True))
+    def _loose(self) -> dict[str, int]:
+        """Files at the top of the repo's folder, where none belong, by name; with their place in the content."""
+        top = len(self.base.path) + 1
+        found = {self.repo.blobs[n].path[top:]: n for n in sorted(self.repo.strays)}
+        return {name: n for name, n in found.items() if "/" not in name}
+
+    def _is_flat(self) -> bool:
+        """Whether a model lies in it as mlx_lm.convert writes one, or a clone of a repo."""
+        names = self._loose()
+        return self.base.kind == "model" and "config.json" in names and any(formats.is_weights(n) for n in names)
+
+    def _traits(self, names: tuple[str, ...], position: Mapping[str, int]) -> Traits:
         content, absolute = self.content, self.ground.absolute
 
         def read(name: str, cap: int) -> bytes | None:
@@ -305,7 +326,7 @@ class _Maker:
             except OSError:
                 return None
 
-        return formats.traits(main.names, read, self.base.name)
+        return formats.traits(names, read, self.base.name)
 
     def _extra(self, main: Revision | None, traits: Traits) -> tuple[tuple[str, str], ...]:
         asked = (("asked for", self.asked),) if self.asked else ()

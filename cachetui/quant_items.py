@@ -188,12 +188,12 @@ def rows(manifest: Manifest, path: str) -> tuple[tuple[str, str], ...]:
         ("for rank", str(who.rank) if who.rank else ""), ("model class", who.model_class), ("made", iso(manifest.made)),
         ("it took", took), ("peak memory", size(manifest.peak_memory) if manifest.peak_memory else ""),
         ("made with", ", ".join(f"{n} {v}" for n, v in manifest.libraries.items())), (KEY, manifest.key),
-        ("load it", _loading(manifest, path)), (AGAIN, again(manifest)),
+        ("load it", loading(manifest, path)), (AGAIN, again(manifest)),
     )  # fmt: skip
     return tuple((label, value) for label, value in found if value)
 
 
-def _loading(manifest: Manifest, path: str) -> str:
+def loading(manifest: Manifest, path: str) -> str:
     """What to write or type to use it elsewhere."""
     if manifest.identity.method == "mlx":
         return f'mlx_lm.load("{path}")'

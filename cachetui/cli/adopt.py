@@ -40,6 +40,7 @@ def adopt(
 
     Links that lead nowhere are led to where the drive is now; an archive of another machine gets links here; what was
     moved by hand (mv, then ln -s) gets a manifest, and shared files that the move broke come back where a copy exists.
+    A model that lies directly in models--ORG--NAME, as mlx_lm.convert leaves one, is moved into snapshots and refs.
     Without DIR or TARGET: the archives that can be reached and have something to take up.
 
     \b
@@ -47,9 +48,11 @@ def adopt(
       cachetui adopt
       cachetui adopt /media/me/big/models
       cachetui adopt hf:Qwen/Qwen3-VL-8B-Instruct
+      cachetui adopt hf:me/Qwen3-4B-4bit
     """
     from cachetui.jobs import requests
     from cachetui.transfer.adopting import prepare
+    from cachetui.transfer.flat import is_flat
 
     where = common.to_where(cache_dir, search)
     session = common.begin(where, dry_run=dry_run, binary=binary)
@@ -63,6 +66,8 @@ def adopt(
     else:
         folder = ""
         chosen = choose.selections(session, what, (), common.real_root(session, root))
+        if any(is_flat(s.item) for s in chosen):
+            return _flat(session, chosen, include, (dry_run, yes, as_json))
         plan = prepare(session.scan, chosen)
     targets = [] if folder else [(s.item.root, s.item.id) for s in chosen]
     offer = transfer_plan.offer(
@@ -74,6 +79,43 @@ def adopt(
         ),
     )
     return transfer.go(offer, include, (dry_run, yes, as_json), binary=session.binary)
+
+
+def _flat(session: Session, chosen: Sequence[Selection], include: tuple[str, ...], how: tuple[bool, bool, bool]) -> int:
+    """Models that lie directly in a repo's folder: shown, asked, moved into snapshots and refs."""
+    from cachetui.cli import data
+    from cachetui.cli.plan import outcome_data, outcome_lines, plan_data, plan_lines
+    from cachetui.cli.progress import Doing
+    from cachetui.transfer import flat
+
+    dry_run, yes, as_json = how
+    if others := [s.item.id for s in chosen if not flat.is_flat(s.item)]:
+        raise Failed(f"{safe(others[0])} is no model that lies directly in a repo's folder: adopt it by itself")
+    plan = flat.prepare(session.scan, [s.item for s in chosen])
+    if not as_json:
+        for line in plan_lines(plan, session.binary):
+            click.echo(line)
+    outcome = None
+    if plan.accepted and not dry_run:
+        if not common.must_agree(f"Adopt {len(plan.accepted)}?", yes=yes, as_json=as_json):
+            common.say("Nothing was changed.")
+            return 1
+        accept = set(include)
+        for code in sorted(plan.cautions - accept) if not yes else ():
+            why = next(c.message for i in plan.accepted for c in i.cautions if c.code == code)
+            if common.must_agree(f"{safe(why)}: go ahead all the same? [{code}]", yes=False, as_json=as_json):
+                accept.add(code)
+        with Doing("adopting") as progress:
+            outcome = flat.carry_out(plan, accept=frozenset(accept), progress=progress)
+    if as_json:
+        done = outcome_data(outcome) if outcome is not None else None
+        data.emit({"verb": "adopt", "dry_run": dry_run, "plan": plan_data(plan), "outcome": done})
+    else:
+        for line in outcome_lines(outcome, session.binary) if outcome is not None else ():
+            click.echo(line)
+    if outcome is None:
+        return 1 if plan.refused and not dry_run else 0
+    return 0 if outcome.ok and not plan.refused else 1
 
 
 def _names_item(session: Session, text: str) -> bool:

@@ -101,7 +101,9 @@ def make(
     options = Options(device, dtype, int(bits) if way is None else 0, double_quant, trust_remote_code)
     where = common.to_where(cache_dir, search)
     session = common.begin(where, dry_run=dry_run, binary=binary)
-    plan = _plan(session, target, root, options, {"way": way, "skip": skip, "rank": rank, "quant_dir": quant_dir})
+    plan = _plan(
+        session, target, root, options, {"way": way, "name": name, "skip": skip, "rank": rank, "quant_dir": quant_dir}
+    )
     if not as_json:
         for line in plan_lines(plan, session.binary):
             click.echo(line)
@@ -119,7 +121,7 @@ def _way(format_: str, bits: str, type_: str, name: str) -> Way | None:
     from cachetui.quantized_entries.ways import GGUF, MLX, Way
 
     plain = ("double_quant", "skip", "rank", "device", "trust_remote_code")
-    meant = dict.fromkeys(plain, ("bitsandbytes",))
+    meant: dict[str, tuple[str, ...]] = dict.fromkeys(plain, ("bitsandbytes",))
     meant |= {"bits": ("bitsandbytes", MLX), "dtype": ("bitsandbytes", MLX), "type_": (GGUF,), "name": (MLX,)}
     context = click.get_current_context()
     for option, formats in meant.items():
@@ -178,7 +180,10 @@ def plan_lines(plan: QuantPlan, binary: bool) -> list[str]:
         made = units.iso(manifest.made)
         lines.append(safe(f"  It is there already: {size(manifest.size)}, made {made}, checked just now."))
         lines.append(safe(f"  {plan.there.path}"))
-        return lines
+        if plan.name and not plan.refused:
+            known = "is known" if plan.is_named else "becomes known"
+            lines.append(safe(f"  It {known} as {plan.name} in {plan.hub}"))
+        return [*lines, *_refused(plan)]
     if plan.size:
         less = f" ({plan.size / plan.source:.0%} of {size(plan.source)})" if plan.source else ""
         lines.append(f"  on disk    {size(plan.size):>10}{less}")
@@ -189,12 +194,16 @@ def plan_lines(plan: QuantPlan, binary: bool) -> list[str]:
             lines.append(safe(f"  stays      {', '.join(plan.plain)}"))
     lines.append(safe(f"  kept in    {plan.path}"))
     lines.append(safe(f"             {plan.storage.words}; {size(max(plan.room.free, 0))} free"))
+    if plan.name:
+        lines.append(safe(f"  known as   {plan.name}, in {plan.hub}"))
     if plan.damaged:
         lines.append(safe(f"  ! the one that is there is damaged: {plan.damaged}. It goes to the trash."))
     lines += [safe(f"  ! {n}") for n in plan.notes]
-    for r in plan.refused:
-        lines.append(f"Refused: {safe(r.message)}" + (f"\n  {safe(r.advice)}" if r.advice else ""))
-    return lines
+    return [*lines, *_refused(plan)]
+
+
+def _refused(plan: QuantPlan) -> list[str]:
+    return [f"Refused: {safe(r.message)}" + (f"\n  {safe(r.advice)}" if r.advice else "") for r in plan.refused]
 
 
 def _go(plan: QuantPlan, how: tuple[bool, bool, bool], binary: bool) -> int:
@@ -222,12 +231,17 @@ def _say(ended: Ended, plan: QuantPlan, binary: bool) -> None:
 
     if ended.state is JobState.DONE and ended.result is not None:
         r = ended.result
-        done = "made" if r["made"] else "there: another process made it"
+        done = "there already" if plan.there else "made" if r["made"] else "there: another process made it"
         size, peak = units.size(r["size"], binary=binary), units.size(r["peak_memory"], binary=binary)
         click.echo(safe(f"{plan.identity.label} of {plan.wanted.name}: {done}, {size} in {r['files']} files."))
-        click.echo(f"It took {r['seconds']:.1f} s and {peak} of memory.")
+        if r["made"]:
+            click.echo(f"It took {r['seconds']:.1f} s and {peak} of memory.")
         click.echo(safe(f"In {r['entry']}"))
         click.echo(safe(f"Ask it: cachetui prompt quant:{plan.identity.key[:12]} TEXT"))
+        if r["named"]:
+            click.echo(safe(f"mlx_lm finds it: mlx_lm.generate --model {plan.name} --prompt TEXT"))
+        if plan.identity.method == "gguf":
+            click.echo(safe(f"Ollama takes it: {r['use']}"))
     elif ended.state is JobState.CANCELLED:
         common.say("Interrupted. Nothing of it is left.")
     else:

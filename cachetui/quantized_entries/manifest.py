@@ -79,6 +79,11 @@ class Manifest:
         return sum(f.size for f in self.files)
 
     @property
+    def digests(self) -> dict[str, str]:
+        """sha256 of each file by its path."""
+        return {f.path: f.sha256 for f in self.files}
+
+    @property
     def name(self) -> str:
         """For people: model and way of quantizing."""
         return f"{self.source.name} {self.identity.label}"

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cachetui import hub_layout
 from cachetui.config import Where
+from cachetui.hub_making import NameTakenError, commit_of, there
 from cachetui.memory import NotAModel, devices, facts_of
 from cachetui.memory.model import INT8, NF4, NF4_DOUBLE, Device, Fit, Tensor
 from cachetui.memory.sources import Facts
@@ -43,7 +45,7 @@ class Refusal:
 
     code: str
     """not-installed, quantized, nothing-to-quantize, no-room, no-memory, not-here, read-only, unsupported,
-    remote-code."""
+    remote-code, name-taken."""
     message: str
     advice: str = ""
 
@@ -63,6 +65,10 @@ class QuantPlan:
     room: Room
     way: Way | None = None
     """MLX or GGUF; None: bitsandbytes."""
+    name: str = ""
+    """ORG/NAME that it gets in the hub cache too; empty: none."""
+    hub: str = ""
+    """That hub cache."""
     there: Entry | None = None
     """The entry, where it exists and a quick look finds nothing wrong."""
     damaged: str = ""
@@ -90,7 +96,19 @@ class QuantPlan:
     @property
     def is_done(self) -> bool:
         """Nothing has to be made."""
-        return self.there is not None
+        return self.there is not None and self.is_named
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the entry is known by `name`, where it has to be."""
+        if not self.name:
+            return True
+        if self.there is None or self.there.manifest is None:
+            return False
+        try:
+            return there(self.hub, self.name) == commit_of(self.there.manifest.digests)
+        except NameTakenError:
+            return False
 
     def job(self) -> dict[str, Any]:
         """What the worker is asked for."""
@@ -103,6 +121,8 @@ class QuantPlan:
             "size": self.size,
             "label": self.identity.label,
             "way": self.way.to_json() if self.way is not None else None,
+            "name": self.name,
+            "hub": self.hub,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -111,6 +131,7 @@ class QuantPlan:
             "target": self.target,
             "key": self.identity.key,
             "entry": self.path,
+            "name": self.name or None,
             "format": self.identity.method,
             "quantization": self.identity.label,
             "identity": self.identity.to_json(),
@@ -137,6 +158,7 @@ def prepare(
     runnable: Runnable,
     *,
     way: Way | None = None,
+    name: str = "",
     skip: tuple[str, ...] = (),
     rank: int = 0,
     quant_dir: str = "",
@@ -144,7 +166,8 @@ def prepare(
 ) -> QuantPlan:
     """The plan for `runnable.wanted`: with bits 4 or 8, or in another `way`.
 
-    Of a folder without a commit every byte is read (`told` counts). Raises NotRunnable for what transformers does not run, NotHere.
+    Of a folder without a commit every byte is read (`told` counts). Raises NotRunnable for what transformers does not
+    run, NotHere.
     """
     if runnable.engine != TRANSFORMERS:
         raise NotRunnable(
@@ -166,11 +189,25 @@ def prepare(
         storage(used.path),
         room(used.path, 0),
         way,
+        name,
+        os.path.normpath(os.path.join(where.cwd, hub_layout.hub_cache(where.env, where.home)[0])),
         good,
         checked.reason if checked is not None and not checked else "",
         plain=tuple(identity.settings.get("llm_int8_skip_modules", ())),
     )
-    return plan if good is not None else _measured(plan, selection)
+    plan = plan if good is not None else _measured(plan, selection)
+    taken = _taken(plan) if name else None
+    return replace(plan, refused=(*plan.refused, taken)) if taken is not None else plan
+
+
+def _taken(plan: QuantPlan) -> Refusal | None:
+    """Something else that has the name."""
+    try:
+        if not there(plan.hub, plan.name) or plan.is_named:
+            return None
+    except NameTakenError:
+        pass
+    return Refusal("name-taken", f"{plan.name} is in {plan.hub} already", "choose another --name, or delete that one")
 
 
 def _measured(plan: QuantPlan, selection: Selection) -> QuantPlan:
@@ -196,11 +233,11 @@ def _measured(plan: QuantPlan, selection: Selection) -> QuantPlan:
         memory, beside = ways.memory(way, kept, size), ways.scratch(way, facts.weights)
         device = _device("cpu")
     fits = devices.fit_of(memory, device)
-    there = room(plan.place.path, size + beside)
-    notes = [*([there.warning] if there.warning else []), *(ways.notes(way, facts.config) if way is not None else ())]
-    if there.refused:
+    space = room(plan.place.path, size + beside)
+    notes = [*([space.warning] if space.warning else []), *(ways.notes(way, facts.config) if way is not None else ())]
+    if space.refused:
         refused.append(
-            Refusal("no-room", there.refused, "make room (cachetui ls --sort size), or take another --quant-dir")
+            Refusal("no-room", space.refused, "make room (cachetui ls --sort size), or take another --quant-dir")
         )
     if fits is Fit.NO:
         message = f"about {words(memory)} of memory are needed, {words(device.usable)} are free ({device.name})"
@@ -208,7 +245,7 @@ def _measured(plan: QuantPlan, selection: Selection) -> QuantPlan:
     elif fits is Fit.TIGHT:
         notes.append(f"memory will be tight: about {words(memory)} of {words(device.usable)} that are free")
     return replace(
-        plan, room=there, source=facts.weights, size=size, memory=memory, device=device.name, usable=device.usable,
+        plan, room=space, source=facts.weights, size=size, memory=memory, device=device.name, usable=device.usable,
         refused=tuple(refused), notes=tuple(notes),
     )  # fmt: skip
 

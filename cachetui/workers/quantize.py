@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 
+from cachetui.fs import DISK
+from cachetui.hub_making import NameTakenError, publish
 from cachetui.jobs.model import Json
 from cachetui.jobs.worker import Channel, WorkCancelled, WorkFailed, main
+from cachetui.quant_items import loading
+from cachetui.quantized_entries.listing import Entry
 from cachetui.quantized_entries.ways import way_of
 from cachetui.wanted import Wanted
 
@@ -14,7 +19,8 @@ _BYTES = ("hash", "identify", "convert")
 
 
 def work(request: Json, channel: Channel) -> Json:
-    """{"entry", "key", "size", "made", "replaced", "seconds", "peak_memory", "files"}."""
+    """{"entry", "key", "size", "made", "replaced", "seconds", "peak_memory", "files", "named",
+    "use"}."""
     from cachetui.engine.environment import prepare
 
     prepare(offline=True)
@@ -54,7 +60,19 @@ def work(request: Json, channel: Channel) -> Json:
         "seconds": time.monotonic() - begun,
         "peak_memory": manifest.peak_memory,
         "files": len(manifest.files),
+        "named": _named(request, had.entry),
+        "use": loading(manifest, had.entry.path),
     }
+
+
+def _named(request: Json, entry: Entry) -> str:
+    """The snapshot that programs find by the name that was asked for; empty where none was. Raises WorkFailed."""
+    if not request.get("name") or entry.manifest is None:
+        return ""
+    try:
+        return publish(DISK, request["hub"], request["name"], os.path.realpath(entry.path), entry.manifest.digests)
+    except NameTakenError as e:
+        raise WorkFailed(str(e), f"the entry itself is kept in {entry.path}", {"code": "name-taken"}) from None
 
 
 class _Lines(logging.Handler):
