@@ -148,14 +148,20 @@ def model_target(info: StateInfo) -> str:
 
 def again(info: StateInfo, path: str) -> str:
     """The command that makes a state anew, as far as its header tells: of pictures it knows the names alone."""
-    who = info.identity
-    words = ["cachetui", "state", "save", model_target(info)]
+    return saving(info.identity, model_target(info), path)
+
+
+def saving(who: Identity, target: str, path: str = "") -> str:
+    """The command that saves a state of these pictures and this system prompt with a model."""
+    words = ["cachetui", "state", "save", target]
     for image in who.images:
         words += ["--image", image.name]
+    if len(who.images) > 1:
+        words.append("--together")
     if who.max_pixels:
         words += ["--max-pixels", str(who.max_pixels)]
     if who.resize:
         words += ["--resize", "x".join(map(str, who.resize))]
     if who.system != DEFAULT_SYSTEM:
         words += ["--system-prompt", who.system]
-    return shlex.join([*words, "--output", path])
+    return shlex.join([*words, "--output", path] if path else words)

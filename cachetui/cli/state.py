@@ -14,7 +14,7 @@ from cachetui.cli import choose, common
 from cachetui.cli.common import Failed, Session
 from cachetui.cli.help import CONTEXT, VerbGroup
 from cachetui.model import OK, Item
-from cachetui.state_items import COMMIT, KIND, MODEL, PICTURES, STORE, TOKENS
+from cachetui.state_items import COMMIT, KIND, MODEL, PICTURES, STORE, TOKENS, again
 from cachetui.text import safe
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -203,7 +203,7 @@ def _show_file(session: Session, path: str, *, as_json: bool) -> None:
     try:
         info = read(full)
     except StateError as e:
-        raise Failed(safe(f"{path}: {e.reason}" + (f"\n{e.advice}" if e.advice else ""))) from None
+        raise Failed(safe(f"{path}: {e.reason}") + (f"\n{safe(e.advice)}" if e.advice else "")) from None
     if as_json:
         data.emit({"target": data.plain(full), **_ascii(info.to_json())})
         return
@@ -266,17 +266,35 @@ def _is_strange(session: Session, target: str) -> bool:
 def _verify_files(files: Sequence[str], *, as_json: bool) -> int:
     from cachetui.cli import data
     from cachetui.cli.table import out
-    from cachetui.states import check
 
-    found = [(path, check(os.path.abspath(os.path.expanduser(path)))) for path in files]
+    found = [(path, *_verdict(os.path.abspath(os.path.expanduser(path)))) for path in files]
     if as_json:
-        rows = [{**data.path_fields(p), "outcome": "damaged" if why else "intact", "reason": data.plain(why or "")}
-                for p, why in found]  # fmt: skip
+        rows = [{**data.path_fields(p), "outcome": outcome, "reason": data.plain(why), "advice": data.plain(advice)}
+                for p, outcome, why, advice in found]  # fmt: skip
         data.emit({"states": rows})
     else:
-        for path, why in found:
-            out(safe(f"{path}: {why or 'intact'}"))
-    return 1 if any(why for _, why in found) else 0
+        for path, outcome, why, advice in found:
+            out(safe(f"{path}: {why or outcome}"))
+            if advice:
+                out(safe(f"  {advice}"))
+    return 1 if any(why for _, _, why, _ in found) else 0
+
+
+def _verdict(path: str) -> tuple[str, str, str]:
+    """What a file is found to be, why, and what to do."""
+    from cachetui.states import StateError, check, read
+    from cachetui.states.errors import DAMAGED, PICKLE
+    from cachetui.states.reading import foreign_zip
+
+    try:
+        info = read(path)
+    except StateError as e:
+        more = foreign_zip(path) if e.code == PICKLE else None
+        reason = f"{e.reason}; {more}" if more else e.reason
+        return "damaged" if e.code == DAMAGED else "no state", reason, e.advice
+    if why := check(path):
+        return "damaged", why, f"save it again: {again(info, path)}"
+    return "intact", "", ""
 
 
 @state.command("rm")

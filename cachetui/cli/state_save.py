@@ -248,7 +248,8 @@ def _must_fit(rows: Sequence[Row], session: Session) -> None:
         disk = disk_of(folder)
         if disk is not None and size + state_saving.MARGIN > disk[1]:
             wants, has = (units.size(n, binary=session.binary) for n in (size, disk[1]))
-            raise Failed(safe(f"{folder}: they need {wants}, {has} are free\nfewer pixels (--max-pixels) make it less"))
+            said = f"{folder}: they need {wants}, {has} are free"
+            raise Failed(f"{safe(said)}\nfewer pixels (--max-pixels) make it less")
 
 
 def _run(session: Session, runnable: Runnable, rows: Sequence[Row], asked: Asked) -> bool:

@@ -64,4 +64,4 @@ def newer(items: Iterable[Item]) -> Newer:
     try:
         return Newer(check(Client(tries=2), [i for i in items if not away & set(i.states)], _REF))
     except PullError as e:
-        raise Failed(safe(f"{e}\n{e.advice}".strip())) from None
+        raise Failed(safe(str(e)) + (f"\n{safe(e.advice)}" if e.advice else "")) from None

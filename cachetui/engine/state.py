@@ -23,7 +23,7 @@ from cachetui.engine.identity import identity
 from cachetui.engine.kept import filled, tensors_of, unsupported
 from cachetui.engine.prefill import Prefilled, prefill
 from cachetui.engine.prompting import Question, context_limit, guarded
-from cachetui.engine.state_file import DELTAS, EXTRA, IDS, MASK, again, dtypes, tensors
+from cachetui.engine.state_file import DELTAS, EXTRA, IDS, MASK, dtypes, tensors, way_on
 from cachetui.engine.streaming import interruptible
 from cachetui.fs import Fs
 from cachetui.states import form
@@ -142,7 +142,7 @@ def must_match(info: StateInfo, other: states.Identity, only: Sequence[str] = ()
     if differences:
         raise EngineError(
             f"{info.path or 'the state'} was made for something else; {'; '.join(map(str, differences))}",
-            again(info),
+            way_on(info, other, [d.field for d in differences]),
             STATE_MISMATCH,
         )
 

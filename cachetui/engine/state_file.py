@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -13,7 +14,7 @@ from cachetui.engine.errors import STATE_DAMAGED, STATE_TOO_LARGE, EngineError
 from cachetui.engine.kept import INDEXED, PLAIN, STATES, new_cache, tensors_of
 from cachetui.memory.cache import cache_of
 from cachetui.memory.config import text_config
-from cachetui.states import form
+from cachetui.states import MODEL_FIELDS, Identity, form
 from cachetui.states.reading import Layer, Opened, StateInfo, damage
 
 if TYPE_CHECKING:
@@ -70,6 +71,23 @@ def _damaged(info: StateInfo, why: str) -> EngineError:
 def again(info: StateInfo) -> str:
     """The command that makes the same state once more."""
     return f"save it again: {state_items.again(info, info.path)}"
+
+
+def way_on(info: StateInfo, other: Identity, differing: Collection[str]) -> str:
+    """What to do where a state is not of `other`: it may be good for what it is of, or have to be made anew."""
+    who, model = info.identity, state_items.model_target(info)
+    asked = {name: getattr(other, name) for name in differing if name not in MODEL_FIELDS}
+    if asked:
+        one = state_items.saving(replace(who, **asked), model)
+        return f"ask with the text alone: pictures and system prompt are in the state; or save another: {one}"
+    if "repo" in differing:
+        target = f"hf:{other.repo}" if other.repo else "TARGET"
+        return f"ask {model}, which it is of; or save one for this model: {state_items.saving(who, target)}"
+    if not {"dtype", "quantization", "attention"}.isdisjoint(differing):
+        how = f" --dtype {other.dtype}" if other.dtype != who.dtype else ""
+        one = state_items.saving(who, model) + how
+        return f"load the model as it was then; or save one for the model as it is loaded: {one}"
+    return again(info)
 
 
 def _must_have_room(opened: Opened) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,8 +91,8 @@ def open_state(path: str) -> Opened:
         return Opened(fd, header, _info(path, header))
     except BaseException as e:
         os.close(fd)
-        if isinstance(e, StateError) and e.code == PICKLE:
-            raise StateError(PICKLE, e.reason, anew(path)) from None
+        if isinstance(e, StateError) and (e.code == PICKLE or (e.code == DAMAGED and not e.advice)):
+            raise StateError(e.code, e.reason, anew(path)) from None
         raise
 
 
@@ -118,6 +120,16 @@ def check(path: str) -> str | None:
         return e.reason
     finally:
         os.close(opened.fd)
+
+
+def foreign_zip(path: str) -> str | None:
+    """What the checksums of a torch.save file say of it, which is not unpickled for that; None where it has none."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            bad = file.testzip()
+    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, zlib.error):
+        return None
+    return f"by its own checksums {bad} in it is damaged" if bad else "by its own checksums it is whole"
 
 
 def damage(opened: Opened, digest: str) -> str | None:

@@ -10,6 +10,7 @@ go of what would stay when this process ends. Results have `held`: bytes outside
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cachetui.jobs.model import Json
@@ -90,8 +91,12 @@ class Desk:
             return named
         if named:
             told = (("images", "max_pixels", "resize") if seen.pictures else ()) + (("system",) if system else ())
+            who = engine.identity(seen, system)
+            if not seen.pictures and (seen.max_pixels or seen.resize):
+                told += ("max_pixels", "resize")
+                who = replace(who, max_pixels=seen.max_pixels, resize=seen.resize)
             if told:
-                _must_fit(named, engine.identity(seen, system), told)
+                _must_fit(named, who, told)
             return named
         if not (seen.pictures or system):
             return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_show_of_a_file_that_lies_anywhere(home: Path, run: Run) -> None:
     assert run("state", "show", "elsewhere.pt", "--json").data["identity"]["repo"] == "org/x"
     (home / "real.pt").write_bytes(b"PK\x03\x04" + bytes(900))
     err = run("state", "show", "real.pt", code=1).err
-    assert "never unpickled" in err and "cachetui state save --image PICTURE --output" in err
+    assert "never unpickled\nmake it again with: cachetui state save --image PICTURE --output" in err
     assert "no such file" in run("state", "show", "nothing.pt", code=1).err
 
 
@@ -96,6 +97,24 @@ def test_verify_and_one_byte(kept: Path, home: Path, run: Run) -> None:
     assert {v["id"]: v["outcome"] for v in verdicts} == {
         "state:a_cache.pt": "intact", "state:b.safetensors": "damaged",
     }  # fmt: skip
+
+
+def test_foreign_files_are_verified_by_what_they_carry(home: Path, run: Run) -> None:
+    """The checksums of a zip need no unpickling."""
+    with zipfile.ZipFile(home / "old.pt", "w") as file:
+        file.writestr("old/data.pkl", b"\x80\x02." + bytes(900))
+    whole = (home / "old.pt").read_bytes()
+    (home / "flipped.pt").write_bytes(whole.replace(bytes(500), bytes(499) + b"\x01"))
+    (home / "plain.pt").write_bytes(b"\x80\x02}q\x00.")
+    save(home / "x.pt", repo="org/x")
+    (home / "cut.pt").write_bytes((home / "x.pt").read_bytes()[:-1])
+    data = run("state", "verify", "old.pt", "flipped.pt", "plain.pt", "cut.pt", "x.pt", "--json", code=1).data["states"]
+    assert [d["outcome"] for d in data] == ["no state", "no state", "no state", "damaged", "intact"]
+    assert data[0]["reason"].endswith("never unpickled; by its own checksums it is whole")
+    assert data[1]["reason"].endswith("by its own checksums old/data.pkl in it is damaged")
+    for name in ("old.pt", "plain.pt", "cut.pt"):
+        out = run("state", "verify", name, code=1).out
+        assert f"cachetui state save --image PICTURE --output {home / name}" in out, out
 
 
 def test_rm_is_a_plan_and_is_undone(kept: Path, run: Run) -> None:

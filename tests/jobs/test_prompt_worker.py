@@ -115,6 +115,7 @@ def test_a_state_is_saved_found_and_refused(colours: Colours) -> None:
     for wrong, field in (
         (colours.ask("blue.png", state=path), "images"),
         (colours.ask("red.png", state=path, resize=[30, 22]), "resize"),
+        (colours.ask(state=path, max_pixels=100), "max-pixels"),
         (colours.ask(state=path, system="Be brief."), "system"),
     ):
         assert wrong.state is JobState.FAILED and f"{field}: the state has" in wrong.reason, wrong
