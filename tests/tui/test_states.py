@@ -45,7 +45,7 @@ async def test_below_its_model_told_deleted_and_brought_back(world: Where) -> No
         await pilot.press("l")
         await until(pilot, lambda: "cat_cache.pt" in names(main))
         at = names(main).index("cat_cache.pt")
-        assert names(main)[at - 1] == QWEN and "312 tokens, cat" in _line(app, "cat_cache.pt")
+        assert names(main)[at - 1] == QWEN and "312 tokens, cat.png 64x48" in _line(app, "cat_cache.pt")
         select(main, "cat_cache.pt")
         await until(pilot, lambda: "belongs to" in str(main.details._body.render()))
         shown = str(main.details._body.render())

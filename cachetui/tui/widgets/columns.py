@@ -14,6 +14,7 @@ from cachetui.model import ARCHIVED, DAMAGED, NO_TRAITS, OFFLINE, OK, PINNED, It
 from cachetui.tui.rows import FILE, GROUP, ITEM, ROOT, Row
 from cachetui.tui.shelf import Held, Shelf
 from cachetui.tui.text import clip, fit
+from cachetui.tui.under import is_state
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _GAP = 2
@@ -133,12 +134,13 @@ def row(row: Row, shelf: Shelf, paint: Paint, *, cursor: bool, marked: bool) -> 
     item = held if isinstance(held, Item) else None
     out: list[tuple[str, Style]] = [("▌" if cursor else " ", p.mark), ("●" if marked else " ", p.mark)]
     size = item.size if item is not None else row.size
+    takes_bar = row.kind in (GROUP, ROOT) or (held is not None and bool(row.note) and is_state(held))
     if row.kind in (GROUP, ROOT):
         out += _heading(row, paint)
     else:
-        out += _name(row, held, paint)
+        out += _name(row, held, paint, _barred(paint) if takes_bar else paint.columns.name)
     for column, width in paint.columns.cells:
-        if column == "bar" and row.kind in (GROUP, ROOT):
+        if column == "bar" and takes_bar:
             continue
         out.append((" " * _GAP, p.text))
         out += _cell(column, width, row, item, size, shelf, paint)
@@ -154,20 +156,24 @@ def _heading(row: Row, paint: Paint) -> list[tuple[str, Style]]:
     """A group or root: its note takes the room of the bar."""
     p = paint.palette
     before = "  " * row.level + ("▾ " if row.open else "▸ ")
-    width = paint.columns.name - len(before)
-    if paint.columns.cells[0][0] == "bar":
-        width += _GAP + paint.columns.cells[0][1]
+    width = _barred(paint) - len(before)
     title = clip(short_path(row.title, paint.home), width)
     room = width - cell_len(title)
     note = fit("  " + short_path(row.note, paint.home), room) if room >= _LEAST_NOTE else " " * room
     return [(before, p.dim), (title, p.strong if row.kind == GROUP else p.text), (note, p.dim)]
 
 
-def _name(row: Row, held: Held | None, paint: Paint) -> list[tuple[str, Style]]:
+def _barred(paint: Paint) -> int:
+    """Cells of a name that takes the room of the bar."""
+    first, width = paint.columns.cells[0]
+    return paint.columns.name + (_GAP + width if first == "bar" else 0)
+
+
+def _name(row: Row, held: Held | None, paint: Paint, width: int) -> list[tuple[str, Style]]:
     p = paint.palette
     indent = "  " * row.level
     triangle = "  " if row.open is None else "▾ " if row.open else "▸ "
-    width = paint.columns.name - len(indent) - 2
+    width -= len(indent) + 2
     out = [(indent, p.text), (triangle, p.dim)]
     if row.kind == ITEM:
         name = held.name if held is not None else row.title
