@@ -100,9 +100,10 @@ def estimate(
 
         everything(_all(session, ask), devices, wanted_use, binary=session.binary, as_json=as_json)
         return
-    known = [fact for text in wanted for fact in _facts(session, text, only)]
+    planning = len(wanted) > 1 or adapters or checkpoints or size is not None
+    known = [fact for text in wanted for fact in (_one if planning else _facts)(session, text, only)]
     pairs = [(f, _estimate(f, ask)) for f in known]
-    if len(wanted) > 1 or adapters or checkpoints or size is not None:
+    if planning:
         plan = _plan(pairs, session, adapters, checkpoints, size)
         show.planned(plan, [e for _, e in pairs], devices, binary=session.binary, as_json=as_json)
         return
@@ -176,6 +177,16 @@ def _facts(session: Session, text: str, root: str | None) -> list[Facts]:
         raise Failed(f"{safe(text)}: {safe(str(e))}") from None
     except OSError as e:
         raise Failed(f"{safe(text)} cannot be read: {e.strerror}") from None
+
+
+def _one(session: Session, text: str, root: str | None) -> list[Facts]:
+    """Of one model, for a sum: of several that a short name means, the one that is on disk. Raises Failed."""
+    found = _facts(session, text, root)
+    here = [f for f in found if f.disk >= 0]
+    if len(found) == 1 or len(here) == 1:
+        return here or found
+    rows = "\n".join(f"  {safe(f.name)}" for f in found)
+    raise Failed(f"{safe(text)} stands for several models; write one of\n{rows}")
 
 
 def _is_unknown(session: Session, text: str, root: str | None) -> bool:

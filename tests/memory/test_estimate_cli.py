@@ -105,6 +105,14 @@ def test_the_planner(hub: Hub) -> None:
     assert data["free"] > 0
 
 
+def test_a_plan_counts_no_model_that_is_not_meant(hub: Hub) -> None:
+    err = run("qwen3", "phi2", code=1)
+    assert "qwen3 stands for several models; write one of\n  Qwen/Qwen3-VL-2B-Instruct\n" in err
+    repo(hub, "Qwen/Qwen3-VL-2B-Instruct", LLAMA)
+    data = json.loads(run("qwen3", "phi2", "--json"))
+    assert [x["name"] for x in data["lines"]] == ["Qwen/Qwen3-VL-2B-Instruct", "microsoft/phi-2"]
+
+
 def test_what_is_wrong_is_said(hub: Hub) -> None:
     assert "name a TARGET" in run(code=2)
     assert "not both" in run("phi2", "--gpu", "T4", "--vram", "8GB", code=2)
