@@ -199,7 +199,8 @@ def loading(manifest: Manifest, path: str) -> str:
         return f'mlx_lm.load("{path}")'
     if manifest.identity.method == "gguf":
         modelfile = next((f.path for f in manifest.files if f.path == "Modelfile"), "")
-        file = next((f.path for f in manifest.files if f.path.endswith(".gguf")), "")
+        files = [f.path for f in manifest.files if f.path.endswith(".gguf")]
+        file = next((f for f in files if not f.startswith("mmproj")), "")
         name = file.removesuffix(".gguf").lower()
         return f"ollama create {name} -f {shlex.quote(f'{path}/{modelfile}')}" if modelfile else f"{path}/{file}"
     return f'from_pretrained("{path}")'

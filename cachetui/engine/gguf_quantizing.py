@@ -66,7 +66,8 @@ def quantize(wanted: Wanted, way: Way, folder: str, reporter: Reporter) -> None:
     else:
         _quantize(plain, result, way.type, reporter)
     os.unlink(plain)
-    Path(folder, MODELFILE).write_text(f"FROM ./{name}\n", encoding="utf-8")
+    files = [name, *([_PROJECTOR] if os.path.exists(os.path.join(folder, _PROJECTOR)) else [])]
+    Path(folder, MODELFILE).write_text("".join(f"FROM ./{f}\n" for f in files), encoding="utf-8")
 
 
 def _stem(name: str) -> str:

@@ -79,7 +79,7 @@ def model_of(wanted: Wanted, told: Callable[[int], None] = lambda _: None) -> Mo
     config = _config(wanted.folder)
     classes = config.get("architectures")
     try:
-        weights = "" if wanted.commit else source_digest(wanted.folder, told)
+        weights = "" if wanted.commit else _digest(wanted.folder, told)
     except OSError as e:
         raise NotHere(f"{wanted.folder} cannot be read: {e.strerror or e}") from e
     return Model(
@@ -89,6 +89,22 @@ def model_of(wanted: Wanted, told: Callable[[int], None] = lambda _: None) -> Mo
         weights,
         str(classes[0])[:200] if isinstance(classes, list) and classes else "",
     )
+
+
+_digests: dict[tuple[object, ...], str] = {}
+"""Of folders that were read, by what they held then: a dialog asks for one folder in several ways."""
+
+
+def _digest(folder: str, told: Callable[[int], None]) -> str:
+    """`source_digest`, read once. Raises OSError."""
+    found: list[object] = [folder]
+    for name in sorted(os.listdir(folder)):
+        st = os.stat(f"{folder}/{name}")
+        found.append((name, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns))
+    key = tuple(found)
+    if key not in _digests:
+        _digests[key] = source_digest(folder, told)
+    return _digests[key]
 
 
 def find_model(where: Where, name: str, **how: Any) -> Wanted:

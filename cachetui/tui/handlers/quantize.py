@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _WAYS = ((4, False), (4, True), (8, False))
 """(bits, double quantization)."""
+_UNABLE = {"not-installed", "unsupported", "remote-code"}
+"""Why a format is not offered."""
 
 
 def ask(main: MainScreen) -> None:
@@ -34,13 +36,18 @@ def ask(main: MainScreen) -> None:
 
 
 def _plans(main: MainScreen, selection: Selection) -> list[QuantPlan]:
-    """One plan a way. Raises NotRunnable, NotHere, OSError."""
+    """One plan a way, other formats only where they can be made here. Raises NotRunnable, NotHere, OSError."""
     from cachetui.quantized_entries.planning import prepare
+    from cachetui.quantized_entries.ways import GGUF, MLX, Way
     from cachetui.runnable import Options, runnable_of
 
     where = main.cachetui.where
     runnables = [runnable_of(selection, Options(bits=bits, double_quant=double), where) for bits, double in _WAYS]
-    return [prepare(where, selection, runnable) for runnable in runnables]
+    plans = [prepare(where, selection, runnable) for runnable in runnables]
+    plain = runnable_of(selection, Options(), where)
+    formats = (GGUF,) if plain.images else (MLX, GGUF)  # mlx_lm would leave out the part that sees
+    more = [prepare(where, selection, plain, way=Way(name)) for name in formats]
+    return [*plans, *(p for p in more if not {r.code for r in p.refused} & _UNABLE)]
 
 
 def _failed(main: MainScreen, selection: Selection, error: Exception) -> None:

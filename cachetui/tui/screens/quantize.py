@@ -27,6 +27,8 @@ _MEANS = {
     "nf4": "4 bit; the usual choice, good for QLoRA",
     "nf4-double": "4 bit, its maxima too: a little less",
     "int8": "8 bit; closest to the original",
+    "mlx 4-bit": "for mlx_lm, on Macs and here",
+    "Q4_K_M": "GGUF, for llama.cpp and Ollama",
 }
 _WIDTH = 84
 
@@ -118,7 +120,8 @@ class QuantizeScreen(ModalScreen[QuantPlan | None]):
                 (self._bytes(plan.memory), _STRONG),
                 (f" or so while it is made; {free} free, {plan.device}", _DIM),
             )
-        row("stays", ", ".join(plan.plain), (f"  in {plan.identity.dtype}", _DIM))
+        if plan.plain:
+            row("stays", ", ".join(plan.plain), (f"  in {plan.identity.dtype}", _DIM))
         row("kept in", short_path(plan.place.path, self._home), (f"  as {plan.identity.key[:12]}", _DIM))
         left = f"; {self._bytes(plan.room.free)} free" if plan.room.free >= 0 else ""
         row("storage", (f"{plan.storage.words}{left}", _DIM))
