@@ -100,7 +100,8 @@ def run(spec: Spec, *, binary: bool) -> Ended:
 
     known = False
     try:
-        known = unfinished.claim(spec)
+        if spec.resumable:  # of others nothing stays that could be gone on with
+            known = unfinished.claim(spec)
     except unfinished.TakenError as e:
         raise Failed(str(e)) from None
     except OSError:
@@ -110,7 +111,8 @@ def run(spec: Spec, *, binary: bool) -> Ended:
     with Bar(binary) as bar, stoppable() as cancel:
         ended = runner.run(spec, bar.tell, cancel, on_log=bar.log)
     with suppress(OSError):
-        unfinished.settle(spec, ended, known)
+        if spec.resumable:
+            unfinished.settle(spec, ended, known)
     return ended
 
 
