@@ -12,7 +12,8 @@ from cachetui.config import Where
 _CLEARED = (
     "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ASSETS_CACHE", "HF_XET_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE",
     "TRANSFORMERS_CACHE", "LLAMA_CACHE", "CUSTOM_MODEL_DIR", "HF_CACHE_DIR", "QWEN_CACHE", "TORCH_HOME", "OLLAMA_HOST",
-    "MODELSCOPE_CACHE", "HF_TOKEN", "NO_COLOR", "CACHETUI_NOW", "CACHETUI_STATES", "CACHETUI_ONLY_BELOW", "CACHETUI_AND_BELOW",
+    "MODELSCOPE_CACHE", "HF_TOKEN", "NO_COLOR", "CACHETUI_NOW", "CACHETUI_STATES",
+    "CACHETUI_ONLY_BELOW", "CACHETUI_AND_BELOW",
     "DISPLAY", "WAYLAND_DISPLAY",
 )  # fmt: skip
 _LONGEST_NAME = 60
@@ -52,3 +53,8 @@ def where(home: Path) -> Where:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Long texts and bytes are named by their length: what a test is given need not be its name."""
     return f"{argname}-{len(val)}" if isinstance(val, str | bytes) and len(val) > _LONGEST_NAME else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of models come last: the process that runs them holds torch from then on, and starts others slowly."""
+    items.sort(key=lambda item: item.get_closest_marker("models") is not None)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from cli_world import Run
+from needs import needs
 
 from cachetui.demo.builders import Hub
 
-torch = pytest.importorskip("torch")
+torch = needs("torch")
 pytestmark = pytest.mark.models
 
 COLOUR_VLM = Path(__file__).parents[1] / "data" / "colour_vlm"

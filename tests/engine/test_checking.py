@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import tiny
+from needs import needs
 
 from cachetui.engine.errors import DAMAGED, Cancelled, EngineError
 from cachetui.wanted import Wanted
 
-torch = pytest.importorskip("torch", reason="needs torch (extra models)")
-transformers = pytest.importorskip("transformers", reason="needs transformers (extra models)")
+torch = needs("torch", reason="needs torch (extra models)")
+transformers = needs("transformers", reason="needs transformers (extra models)")
 pytestmark = pytest.mark.models
 
 from cachetui.engine.checking import check  # noqa: E402

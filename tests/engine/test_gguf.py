@@ -12,14 +12,15 @@ from typing import Any
 import colour_gguf
 import pytest
 from asking import COLOUR_VLM, COLOURS, QUESTION, picture
+from needs import needs
 
 from cachetui.engine import gguf_engine
 from cachetui.engine.errors import DAMAGED, DEVICE, NOT_INSTALLED, TOO_LONG, UNSUPPORTED, Cancelled, EngineError
 from cachetui.engine.gguf_engine import GgufLoaded, ask, load, request
 from cachetui.engine.prompting import Question
 
-pytest.importorskip("xllamacpp", reason="needs xllamacpp (extra gguf)")
-pytest.importorskip("gguf", reason="needs gguf, which writes the small model's files")
+needs("xllamacpp", reason="needs xllamacpp (extra gguf)")
+needs("gguf", reason="needs gguf, which writes the small model's files")
 pytestmark = pytest.mark.models
 
 TEXT = "Once upon a time there was"

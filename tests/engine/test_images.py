@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
+from needs import needs
 
 from cachetui.engine.errors import EngineError
 from cachetui.engine.images import lowered, open_picture
 
-Image = pytest.importorskip("PIL.Image", reason="needs pillow (extra models)")
+Image = needs("PIL.Image", reason="needs pillow (extra models)")
 
 
 def saved(path: Path, mode: str = "RGB", size: tuple[int, int] = (40, 30), **options: object) -> Path:

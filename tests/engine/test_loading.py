@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 import tiny
+from needs import needs
 
 from cachetui import families
 from cachetui.engine import devices, environment, repository
 from cachetui.engine.errors import Cancelled, EngineError
 from cachetui.wanted import Wanted
 
-torch = pytest.importorskip("torch", reason="needs torch (extra models)")
-transformers = pytest.importorskip("transformers", reason="needs transformers (extra models)")
+torch = needs("torch", reason="needs torch (extra models)")
+transformers = needs("transformers", reason="needs transformers (extra models)")
 pytestmark = pytest.mark.models
 
 from cachetui.engine import processors  # noqa: E402

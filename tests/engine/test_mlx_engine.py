@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 from asking import picture
+from needs import needs
 
 from cachetui.engine.errors import DAMAGED, NOT_INSTALLED, REMOTE_CODE, TOO_LONG, UNSUPPORTED, Cancelled, EngineError
 from cachetui.engine.mlx_engine import MlxLoaded, ask, load
 from cachetui.engine.prompting import Question
 from cachetui.wanted import Wanted
 
-pytest.importorskip("mlx_lm", reason="needs mlx_lm (extra mlx)")
-pytest.importorskip("torch", reason="needs torch (extra models)")
+needs("mlx_lm", reason="needs mlx_lm (extra mlx)")
+needs("torch", reason="needs torch (extra models)")
 pytestmark = pytest.mark.models
 
 TEXT = "what colour is it?"

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import tiny
 from asking import COLOUR_VLM, COLOURS, QUESTION, colour_vlm, loaded_from, picture
+from needs import needs
 
 from cachetui.engine.errors import NO_MEMORY, TOO_LONG, UNSUPPORTED, EngineError
 
-torch = pytest.importorskip("torch", reason="needs torch (extra models)")
-pytest.importorskip("transformers", reason="needs transformers (extra models)")
+torch = needs("torch", reason="needs torch (extra models)")
+needs("transformers", reason="needs transformers (extra models)")
 pytestmark = pytest.mark.models
 
 from cachetui.engine import chat  # noqa: E402

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import reload
 import tiny
+from needs import needs
 
 from cachetui import families
 from cachetui.engine.errors import Cancelled, EngineError
@@ -21,9 +22,9 @@ from cachetui.fs import Fs
 from cachetui.memory.weights import is_vision
 from cachetui.wanted import Wanted
 
-torch = pytest.importorskip("torch", reason="needs torch (extra models)")
-pytest.importorskip("transformers", reason="needs transformers (extra models)")
-pytest.importorskip("bitsandbytes", reason="needs bitsandbytes (extra models)")
+torch = needs("torch", reason="needs torch (extra models)")
+needs("transformers", reason="needs transformers (extra models)")
+needs("bitsandbytes", reason="needs bitsandbytes (extra models)")
 pytestmark = pytest.mark.models
 
 from cachetui.engine import quantizing, repository  # noqa: E402

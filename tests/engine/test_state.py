@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import needs
 
 from cachetui import states
 from cachetui.engine.errors import (
@@ -28,8 +29,8 @@ from cachetui.states import form
 from cachetui.states.identity import Identity
 from cachetui.wanted import Wanted
 
-torch = pytest.importorskip("torch", reason="needs torch (extra models)")
-pytest.importorskip("transformers", reason="needs transformers (extra models)")
+torch = needs("torch", reason="needs torch (extra models)")
+needs("transformers", reason="needs transformers (extra models)")
 pytestmark = pytest.mark.models
 
 import tiny  # noqa: E402

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from asking import COLOUR_VLM, COLOURS, QUESTION, colour_vlm, picture
+from needs import needs
 
-pytest.importorskip("torch", reason="needs torch (extra models)")
-pytest.importorskip("transformers", reason="needs transformers (extra models)")
+needs("torch", reason="needs torch (extra models)")
+needs("transformers", reason="needs transformers (extra models)")
 pytestmark = pytest.mark.models
 
 from cachetui.engine import prompting, state  # noqa: E402

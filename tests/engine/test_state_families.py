@@ -7,9 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from needs import needs
 
-torch = pytest.importorskip("torch", reason="needs torch (extra models)")
-transformers = pytest.importorskip("transformers", reason="needs transformers (extra models)")
+torch = needs("torch", reason="needs torch (extra models)")
+transformers = needs("transformers", reason="needs transformers (extra models)")
 pytestmark = pytest.mark.models
 
 import tiny  # noqa: E402

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from asking import COLOUR_VLM, COLOURS, QUESTION, picture
+from needs import needs
 
-torch = pytest.importorskip("torch", reason="needs torch (extra models)")
-pytest.importorskip("transformers", reason="needs transformers (extra models)")
+torch = needs("torch", reason="needs torch (extra models)")
+needs("transformers", reason="needs transformers (extra models)")
 pytestmark = pytest.mark.models
 
 from cachetui import VLM  # noqa: E402

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import needs
 from processes import alive, wait_for
 
 from cachetui.jobs.model import Ended, JobState, Progress
@@ -20,7 +21,7 @@ from cachetui.jobs.session import Session
 from cachetui.runnable import TRANSFORMERS, Runnable
 from cachetui.wanted import Wanted
 
-torch = pytest.importorskip("torch")
+torch = needs("torch")
 pytestmark = pytest.mark.models
 
 COLOUR_VLM = Path(__file__).parents[1] / "data" / "colour_vlm"

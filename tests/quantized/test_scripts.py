@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import needs
 
 from cachetui import quantized
 from cachetui.demo.builders import Hub
 from cachetui.quantized_entries import entries
 
-torch = pytest.importorskip("torch", reason="needs torch (extra models)")
-pytest.importorskip("transformers", reason="needs transformers (extra models)")
-pytest.importorskip("bitsandbytes", reason="needs bitsandbytes (extra models)")
+torch = needs("torch", reason="needs torch (extra models)")
+needs("transformers", reason="needs transformers (extra models)")
+needs("bitsandbytes", reason="needs bitsandbytes (extra models)")
 pytestmark = pytest.mark.models
 
 sys.path.append(str(Path(__file__).parents[1] / "engine"))

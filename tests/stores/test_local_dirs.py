@@ -47,7 +47,13 @@ def roots(where: Where) -> list[tuple[str, str, str, str]]:
 
 
 def at(home: Path, *cache_dirs: str, search: tuple[str, ...] = (), **env: str) -> Where:
-    return Where({"HF_HOME": str(home / "no"), "CACHETUI_ONLY_BELOW": str(home.parent), **env}, str(home), str(home), cache_dirs, search)
+    return Where(
+        {"HF_HOME": str(home / "no"), "CACHETUI_ONLY_BELOW": str(home.parent), **env},
+        str(home),
+        str(home),
+        cache_dirs,
+        search,
+    )
 
 
 def test_folders_files_and_groups_of_shards(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from needs import needs
 from prompt_world import COLOUR_VLM, add_colour_vlm, ask, on_prompt, open_prompt, png
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -15,8 +16,8 @@ from cachetui.demo.builders import Hub
 from cachetui.tui.app import CachetuiApp
 from cachetui.tui.screens.smoke import SmokeScreen
 
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
+needs("torch")
+needs("transformers")
 pytestmark = pytest.mark.models
 
 _LONG = 120.0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from needs import needs
 from prompt_world import QWEN, answered, ask, open_prompt, png, scripted
 from test_pictures import same_everywhere  # noqa: F401  # its disks, owners and sizes
 from textual.pilot import Pilot
@@ -22,7 +23,7 @@ from cachetui.tui.screens.smoke import SmokeScreen
 from cachetui.tui.screens.warm import WarmScreen
 from cachetui.tui.widgets.fields import QuestionArea
 
-pytest.importorskip("PIL")
+needs("PIL")
 Compare = Callable[..., bool]
 
 
