@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from cachetui.config import Where
 from cachetui.download.places import hub_place
+from cachetui.runnable import DEFAULT_MODEL
 from cachetui.wanted import Wanted
 
 if TYPE_CHECKING:
     from cachetui.engine.loading import Loaded
     from cachetui.engine.prompting import Answer
-
-DEFAULT_MODEL = "Qwen/Qwen3-VL-2B-Instruct"
 
 
 class VLM:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from cachetui.jobs import words as telling
 from cachetui.jobs.model import JobState, Json, Progress
+from cachetui.runnable import ABOUT_A_PICTURE, WITHOUT_PICTURE
 from cachetui.tui.talk import NOISE, seconds
 
 if TYPE_CHECKING:
     from cachetui.runnable import Runnable
     from cachetui.tui.warmdesk import WarmDesk
 
-ABOUT_A_PICTURE = "Describe this image."
-WITHOUT = "Say hello in one sentence."
 TOKENS = 32
 _WORDS = 60
 
@@ -154,7 +153,7 @@ class Smoke:
 
         self._set(n, outcome=Outcome.RUNNING, doing="starting")
         request = {
-            "op": "ask", "text": ABOUT_A_PICTURE if subject.images else WITHOUT,
+            "op": "ask", "text": ABOUT_A_PICTURE if subject.images else WITHOUT_PICTURE,
             "images": [NOISE] if subject.images else [], "system": "", "max_new_tokens": TOKENS, "temperature": 0.0,
             "seed": 0, "max_pixels": 0, "resize": None, "state": "", "auto_state": False,
         }  # fmt: skip

@@ -82,7 +82,7 @@ async def test_one_is_skipped_and_the_rest_stopped(
     talking: CachetuiApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cachetui.tui.smoke.ABOUT_A_PICTURE", "wait")
-    monkeypatch.setattr("cachetui.tui.smoke.WITHOUT", "wait")
+    monkeypatch.setattr("cachetui.tui.smoke.WITHOUT_PICTURE", "wait")
     async with talking.run_test(size=(120, 36)) as pilot:
         screen = await _mark(pilot)
         await pilot.press("enter")

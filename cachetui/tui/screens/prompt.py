@@ -18,14 +18,13 @@ from textual.widgets import Static
 
 from cachetui import units
 from cachetui.jobs import words as telling
-from cachetui.runnable import GGUF, TRANSFORMERS, Runnable
+from cachetui.runnable import ABOUT_A_PICTURE, GGUF, TRANSFORMERS, Runnable
 from cachetui.tui import background
 from cachetui.tui.asking import Asking
 from cachetui.tui.handlers import prompt_look, prompt_state
 from cachetui.tui.messages import Finished
 from cachetui.tui.pictures import Shown
 from cachetui.tui.predicting import Predicted
-from cachetui.tui.smoke import ABOUT_A_PICTURE
 from cachetui.tui.talk import BAD, DIM, WARN, Options, Talk, Turn, ask_request, finish, seconds, short_name, turn_lines
 from cachetui.tui.text import Part, clip, line, words
 from cachetui.tui.widgets.fields import QuestionArea
