@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -20,7 +21,20 @@ from cachetui.ledger import Scan
 from cachetui.model import Item
 from cachetui.plans import cautions, executor, places
 from cachetui.plans.lock import HeldError
-from cachetui.plans.model import Outcome, Phase, Plan, PlannedItem, Progress, Replacement, Result, Step, TrashPlace
+from cachetui.plans.model import (
+    YOUNG,
+    Caution,
+    Outcome,
+    Phase,
+    Plan,
+    PlannedItem,
+    Progress,
+    Replacement,
+    Result,
+    Step,
+    TrashPlace,
+)
+from cachetui.plans.moves import Meter, remove_tree
 from cachetui.plans.survey import reason
 from cachetui.plans.swap import step
 from cachetui.plans.vault import INCOMING
@@ -29,6 +43,8 @@ from cachetui.store import Selection
 from cachetui.transfer import staging
 from cachetui.transfer.copying import CancelledError, never
 
+_FRESH = 60
+"""Seconds in which what writes it may not have ended: mlx_lm writes config.json near the end."""
 _STRANGE = "it holds links, or something that cannot be read: move its files by hand"
 _BOTH = "it has {} as well: is it another program's?"
 _CHANGED = "it was changed since it was looked at"
@@ -52,9 +68,16 @@ def prepare(scan: Scan, items: Sequence[Item]) -> Plan:
             made = () if why else (_step(item, ""),)
         except OSError as e:
             why = reason(e)
-        planned.append(PlannedItem(Selection(item), item.id, made, cautions=cautions.of(item, {}), refused=why))
+        planned.append(PlannedItem(Selection(item), item.id, made, cautions=_cautions(item), refused=why))
     note = "Its files get a second name for this: nothing is copied where the file system can do that."
     return Plan("adopt", tuple(planned), tuple(chosen.values()), notes=(note,))
+
+
+def _cautions(item: Item) -> tuple[Caution, ...]:
+    asks = cautions.of(item, {})
+    if max((b.mtime for b in item.content), default=0.0) > time.time() - _FRESH:
+        asks = (*asks, Caution(YOUNG, "it was written a moment ago: a conversion may go on"))
+    return asks
 
 
 def _refusal(item: Item, place: TrashPlace) -> str:
@@ -133,6 +156,7 @@ def _staged(item: Item, files: Mapping[str, str], place: TrashPlace, fs: Fs, lef
     key = "flat-" + hashlib.sha256(os.fsencode(path)).hexdigest()[:24]
     with staging.open_staging(fs, os.path.join(place.path, INCOMING), key, {"flat": path}) as made:
         try:
+            remove_tree(fs, made.fd, staging.TREE, Meter())  # what a killed run left
             fs.mkdir(made.fd, staging.TREE, 0o755)
             tree = open_below(made.fd, staging.TREE)
             try:
