@@ -50,6 +50,16 @@ class Line:
         width = self._width()
         print("\r" + safe(text)[:width].ljust(width), end="", file=sys.stderr, flush=True)
 
+    def now(self, text: str) -> None:
+        """Write the line at once: what follows waits for somebody else."""
+        self._next = 0.0
+        self.show(text)
+
+    def log(self, text: str) -> None:
+        """A line that stays."""
+        self.clear()
+        print(safe(text), file=sys.stderr, flush=True)
+
     @staticmethod
     def _width() -> int:
         try:
@@ -109,11 +119,6 @@ class Bar(Line):
             filled = min(progress.done * _BAR // progress.total, _BAR)
             bar = "█" * filled + "░" * (_BAR - filled) + "  "
         self.show(bar + words.line(progress, partial(units.size, binary=self._binary)))
-
-    def log(self, text: str) -> None:
-        """A line that stays."""
-        self.clear()
-        print(safe(text), file=sys.stderr, flush=True)
 
 
 class Doing(Line):

@@ -186,7 +186,7 @@ def rows(found: Sequence[Row], missing: Sequence[str], *, stopped: bool, binary:
     if found:
         out(f"{len(found)} asked, {len(found) - failed} answered" + (f", {failed} failed" if failed else ""))
     if missing:
-        common.say(f"Not on disk (cachetui pull): {', '.join(map(safe, missing))}")
+        common.say("Not on disk (cachetui pull):" + "".join(f"\n  {safe(m)}" for m in missing))
     if stopped:
         common.say("Interrupted: the rest was not asked.")
 

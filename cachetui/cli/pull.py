@@ -129,8 +129,9 @@ def _may_ask(yes: bool, as_json: bool) -> bool:
 
 
 def _plan(where: Where, request: Request) -> PullPlan:
-    from cachetui.cli.progress import Reading
+    from cachetui.cli.progress import Line, Reading
     from cachetui.download.client import Client
+    from cachetui.download.client import where as host
     from cachetui.download.errors import USAGE, PullError
     from cachetui.download.planning import prepare
     from cachetui.download.spelling import parse_hub
@@ -138,11 +139,14 @@ def _plan(where: Where, request: Request) -> PullPlan:
 
     try:
         parse_hub(request.target)
-        client = Client()
+        line = Line()
+        client = Client(told=line.log)
         roots, problems = find_roots(where)
         with Reading(len(roots)) as reading:
             scan = scan_roots(roots, roots, reading, problems)
-        return prepare(where, request, client, scan)
+        with line:
+            line.now(f"asking {host(client.endpoint)} ...")
+            return prepare(where, request, client, scan)
     except PullError as e:
         advice = f"\n{e.advice}" if e.advice else ""
         if e.code == USAGE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,7 +61,9 @@ class Answer:
 class Client:
     """One Hub. Its methods may be called from any thread."""
 
-    def __init__(self, timeout: float | None = None, tries: int = _TRIES) -> None:
+    def __init__(
+        self, timeout: float | None = None, tries: int = _TRIES, told: Callable[[str], object] | None = None
+    ) -> None:
         import httpx2
         from huggingface_hub import constants, get_token
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
@@ -71,6 +73,8 @@ class Client:
         """Seconds without a byte before a connection is given up."""
         self.tries = tries
         """How often the API is asked before it counts as unreachable: once where a person waits."""
+        self.told = told
+        """Called with words before each pause in which nothing happens."""
         self.offline = bool(constants.is_offline_mode())
         token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
         self.has_token = bool(token)
@@ -120,6 +124,8 @@ class Client:
                 after = e.after if isinstance(e, Unavailable) and e.after is not None else wait
                 if after > 60:
                     raise self.unreachable(url, e) from e
+                if self.told is not None:
+                    self.told(f"{where(url)} does not answer; asking again in {after:.0f} s")
                 time.sleep(after)
                 wait = min(wait * 2, 8.0)
         raise AssertionError

@@ -26,6 +26,8 @@ PHASES = {
     "warm up": "warming up",
 }
 
+_STEPS = "steps"
+
 
 def phase(progress: Progress) -> str:
     """What it is doing."""
@@ -49,8 +51,8 @@ def amount(progress: Progress, size: Size) -> str:
 
 
 def rate(progress: Progress, size: Size) -> str:
-    """`118 MB/s`; empty while it is not known."""
-    if progress.rate <= 0:
+    """`118 MB/s`; empty while it is not known, and for steps, which are not alike."""
+    if progress.rate <= 0 or progress.unit == _STEPS:
         return ""
     if progress.unit != "bytes":
         return f"{progress.rate:,.0f} {progress.unit}/s"
@@ -58,8 +60,8 @@ def rate(progress: Progress, size: Size) -> str:
 
 
 def left(progress: Progress) -> str:
-    """`0:31 left`; empty while it is not known."""
-    if progress.eta is None:
+    """`0:31 left`; empty while it is not known, and for steps, which are not alike."""
+    if progress.eta is None or progress.unit == _STEPS:
         return ""
     minutes, seconds = divmod(int(progress.eta), 60)
     hours, minutes = divmod(minutes, 60)

@@ -116,7 +116,7 @@ def test_many_models_are_a_row_each(hub: Hub, run: Run, words: tuple[str, ...]) 
     }
     assert "2 asked, 2 answered" in answer.out
     if "--all" in words:
-        assert "Not on disk (cachetui pull): " in answer.err and "hf:llava-hf/llava-1.5-7b-hf" in answer.err
+        assert "Not on disk (cachetui pull):\n" in answer.err and "\n  hf:llava-hf/llava-1.5-7b-hf\n" in answer.err
         assert "Qwen3-VL-2B-Instruct" not in answer.err.partition("Not on disk")[2]
 
 

@@ -13,6 +13,7 @@ from hub_world import FAST, MB, World, model, noise, tree, unfinished
 from server import Repo
 
 from cachetui.download import errors, pulling
+from cachetui.download.client import Client
 from cachetui.download.errors import PullCancelled, PullError
 
 WEIGHTS = "model.safetensors"
@@ -244,6 +245,14 @@ def test_nobody_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PullError) as found:
         world.plan()
     assert found.value.code == errors.UNREACHABLE and "secret" not in str(found.value)
+
+
+def test_before_each_pause_it_is_said_that_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("cachetui.download.client.time.sleep", lambda _: None)
+    with pytest.raises(PullError):
+        Client(tries=3, told=told.append).json("http://user:secret@127.0.0.1:9/api")
+    assert told == [f"127.0.0.1:9 does not answer; asking again in {n} s" for n in (1, 2)]
 
 
 def test_a_page_that_is_no_hub(world: World) -> None:
