@@ -15,7 +15,7 @@ from cachetui.quantized_entries.listing import Entry
 from cachetui.quantized_entries.ways import way_of
 from cachetui.wanted import Wanted
 
-_BYTES = ("hash", "identify", "convert")
+_BYTES = ("hash", "identify", "convert", "quantize")
 
 
 def work(request: Json, channel: Channel) -> Json:
