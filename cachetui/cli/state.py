@@ -138,13 +138,13 @@ def _print(session: Session, items: Sequence[Item]) -> None:
         folders = "".join(f"\n  {safe(r.path)}" for r in session.roots if r.store == STORE) or " no folder that exists"
         common.say(f"No saved states. Looked in:{folders}\nTry: cachetui state save --image FILE")
         return
-    heads = [Column("STATE", flex=True), Column("MODEL", flex=True), Column("TOKENS", right=True)]
+    heads = [Column("STATE", flex=True), Column("MODEL", flex=True, spare=True), Column("TOKENS", right=True)]
     heads += [Column("SIZE", right=True), Column("PICTURES", flex=True), Column("AGE"), Column("NOTE")]
     lines: list[list[str]] = []
     for item in items:
         rows = dict(item.extra)
         commit = f"@{rows[COMMIT][:_SHORT]}" if COMMIT in rows else ""
-        words = [s for s in item.states if s != OK] + [p.code for p in item.problems]
+        words = [s for s in item.states if s != OK] or [p.code for p in item.problems]
         lines.append([
             item.id, rows.get(MODEL, "") + commit, rows.get(TOKENS, ""), units.size(item.size, binary=session.binary),
             rows.get(PICTURES, ""), units.age(item.last_modified), ", ".join(dict.fromkeys(words)),

@@ -15,7 +15,8 @@ from cachetui.text import safe
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 BAR = 10
 _MIN_FLEX = 16
-_COMFORT = 40
+_COMFORT = 20
+"""Columns that what is cut keeps, on average."""
 
 
 def on_terminal() -> bool:
@@ -116,7 +117,7 @@ def table(heads: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     if screen is not None:
         over = sum(widths) + 2 * (len(heads) - 1) - screen
         room = sum(w for w, h in zip(widths, heads, strict=True) if h.flex) - over
-        if over > 0 and room < _COMFORT:
+        if over > 0 and room < _COMFORT * max(sum(h.flex for h in heads), 2):
             kept = [n for n, h in enumerate(heads) if not h.spare]
             heads, widths = [heads[n] for n in kept], [widths[n] for n in kept]
             cells = [[row[n] for n in kept] for row in cells]

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cli_terminal import Terminal
 from cli_world import Run
 from state_world import COMMIT, save
 
@@ -44,6 +45,17 @@ def test_ls_lists_the_newest_first(kept: Path, run: Run) -> None:
     assert run("state", "ls", "b.safetensors", "-q").out.split() == ["state:b.safetensors"]
     assert run("state", "ls", "-f", "problem=stale-state", "-q").out.split() == ["state:a_cache.pt"]
     assert set(run("ls", "--store", "state", "-q").out.split()) == {"state:a_cache.pt", "state:b.safetensors"}
+
+
+def test_ls_keeps_to_80_columns_and_names_are_told_apart(kept: Path, home: Path, run: Run) -> None:
+    save(kept / "holiday-Qwen3-VL-2B-Instruct-a0406acd.safetensors", images=("/pictures/holiday.jpg",))
+    (home / "cut.pt").write_bytes((kept / "a_cache.pt").read_bytes()[:-1])
+    state_folders.remember(str(home))
+    shown = [line for line in Terminal("state", "ls", NO_COLOR="1").until().splitlines() if line]
+    assert shown[0].split() == ["STATE", "TOKENS", "SIZE", "PICTURES", "AGE", "NOTE"]
+    assert max(map(len, shown)) <= 80 and len(shown) == 6, shown
+    assert any(line.startswith("state:holiday") for line in shown)
+    assert run("state", "ls").out.splitlines()[0].split()[1] == "MODEL"
 
 
 def test_ls_as_json(kept: Path, run: Run) -> None:
