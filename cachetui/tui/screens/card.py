@@ -10,7 +10,6 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import Key
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -20,6 +19,7 @@ from cachetui.memory.model import Device
 from cachetui.tui import background, fits
 from cachetui.tui.fits import Against
 from cachetui.tui.messages import Finished
+from cachetui.tui.screens.listing import ListScreen
 from cachetui.tui.text import fit, line, words
 from cachetui.tui.widgets.clean_input import CleanInput
 from cachetui.tui.widgets.lines import KeyLine
@@ -31,7 +31,7 @@ _DIM, _BAD = "$foreground-muted", "$text-error"
 _KEYS = [("choose", "Enter", "choose"), ("other", "Tab", "card or context"), ("leave", "Esc", "back")]
 
 
-class CardScreen(ModalScreen["Against | None"]):
+class CardScreen(ListScreen["Against | None"]):
     """Answers with what was chosen, or None."""
 
     CSS_PATH = "card.tcss"
@@ -129,11 +129,6 @@ class CardScreen(ModalScreen["Against | None"]):
     def action_other(self) -> None:
         """The next field."""
         self.focus_next()
-
-    @on(KeyLine.Pressed)
-    async def _key_clicked(self, message: KeyLine.Pressed) -> None:
-        message.stop()
-        await self.run_action(message.command)
 
     def action_leave(self) -> None:
         """Nothing changes."""

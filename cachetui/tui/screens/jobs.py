@@ -9,7 +9,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -18,6 +17,7 @@ from cachetui.jobs import words as telling
 from cachetui.jobs.model import Job, JobState, Spec
 from cachetui.tui import job_words
 from cachetui.tui.job_words import BAD, DIM, STRONG, WARN
+from cachetui.tui.screens.listing import ListScreen
 from cachetui.tui.text import Part, clip, hang, line, words
 from cachetui.tui.widgets.columns import bar
 from cachetui.tui.widgets.lines import KeyLine
@@ -35,7 +35,7 @@ _SHOWN = 40
 _LEFT_OVER = "not finished"
 
 
-class JobsScreen(ModalScreen[None]):
+class JobsScreen(ListScreen[None]):
     """Newest last, as they were asked for. What failed says why, and what to do."""
 
     CSS_PATH = "jobs.tcss"
@@ -197,11 +197,6 @@ class JobsScreen(ModalScreen[None]):
         ids = list(self._shown)
         return ids[at] if at is not None and at < len(ids) else None
 
-    @on(KeyLine.Pressed)
-    async def _key_clicked(self, message: KeyLine.Pressed) -> None:
-        message.stop()
-        await self.run_action(message.command)
-
     @on(OptionList.OptionSelected)
     def action_report(self) -> None:
         """What a verification found."""
@@ -240,14 +235,6 @@ class JobsScreen(ModalScreen[None]):
         """Take what has ended out of the list."""
         self._desk.clear()
         self.show()
-
-    def action_move(self, direction: str) -> None:
-        """Up and down as in vi."""
-        options = self.query_one("#jobs-list", OptionList)
-        if direction == "down":
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
 
     def action_leave(self) -> None:
         """Back; the jobs go on."""

@@ -9,7 +9,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
@@ -18,6 +17,7 @@ from cachetui import units
 from cachetui.tui import background, pictures
 from cachetui.tui.messages import Finished
 from cachetui.tui.pictures import PictureError, Shown
+from cachetui.tui.screens.listing import ListScreen
 from cachetui.tui.talk import BAD, DIM, NOISE
 from cachetui.tui.text import clip, line, words
 from cachetui.tui.widgets.columns import short_path
@@ -35,7 +35,7 @@ _KEYS = [
 ]  # fmt: skip
 
 
-class PickScreen(ModalScreen["str | None"]):
+class PickScreen(ListScreen["str | None"]):
     """Answers with a path, `noise`, an empty string for no picture, or None."""
 
     CSS_PATH = "pick.tcss"
@@ -192,19 +192,6 @@ class PickScreen(ModalScreen["str | None"]):
     def action_none(self) -> None:
         """Ask without a picture."""
         self.dismiss("")
-
-    def action_move(self, direction: str) -> None:
-        """Up and down as in vi."""
-        options = self.query_one("#pick-list", OptionList)
-        if direction == "down":
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
-
-    @on(KeyLine.Pressed)
-    async def _key_clicked(self, message: KeyLine.Pressed) -> None:
-        message.stop()
-        await self.run_action(message.command)
 
     def action_leave(self) -> None:
         """Nothing is chosen."""

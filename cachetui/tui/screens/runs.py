@@ -9,7 +9,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -20,6 +19,7 @@ from cachetui.memory.running import USES, Run
 from cachetui.tui import background, fits, runs_table
 from cachetui.tui.fits import Against, Known
 from cachetui.tui.messages import Finished
+from cachetui.tui.screens.listing import ListScreen
 from cachetui.tui.text import Part, clip, line, words
 from cachetui.tui.widgets.lines import KeyLine
 
@@ -38,7 +38,7 @@ _KEYS = [
 ]
 
 
-class RunsScreen(ModalScreen[str | None]):
+class RunsScreen(ListScreen[str | None]):
     """Answers with the TARGET that was chosen, or None."""
 
     CSS_PATH = "runs.tcss"
@@ -215,19 +215,6 @@ class RunsScreen(ModalScreen[str | None]):
         """What sizes of models weigh in 4 bits, in place of the chosen model."""
         self._with_classes = not self._with_classes
         self._tell()
-
-    def action_move(self, direction: str) -> None:
-        """Up and down as in vi."""
-        options = self.query_one("#runs-list", OptionList)
-        if direction == "down":
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
-
-    @on(KeyLine.Pressed)
-    async def _key_clicked(self, message: KeyLine.Pressed) -> None:
-        message.stop()
-        await self.run_action(message.command)
 
     def action_leave(self) -> None:
         """Nothing is chosen."""

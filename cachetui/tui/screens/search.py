@@ -12,7 +12,6 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.events import Key
-from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
@@ -22,6 +21,7 @@ from cachetui.download.errors import PullError
 from cachetui.tui import background, finding
 from cachetui.tui.finding import About, Query
 from cachetui.tui.messages import Finished
+from cachetui.tui.screens.listing import ListScreen
 from cachetui.tui.text import Part, clip, hang, line, words
 from cachetui.tui.widgets.clean_input import CleanInput
 from cachetui.tui.widgets.lines import KeyLine
@@ -46,7 +46,7 @@ _KEYS = [
 ]
 
 
-class SearchScreen(ModalScreen[str | None]):
+class SearchScreen(ListScreen[str | None]):
     """Answers with the TARGET that was chosen, or None."""
 
     CSS_PATH = "search.tcss"
@@ -299,24 +299,11 @@ class SearchScreen(ModalScreen[str | None]):
         if self._refused is None:
             self._find()
 
-    def action_move(self, direction: str) -> None:
-        """Up and down as in vi."""
-        options = self.query_one("#search-list", OptionList)
-        if direction == "down":
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
-
     def key_down(self, event: Key) -> None:
         """From the lines above into the list."""
         if isinstance(self.focused, Input) and self._hits:
             event.stop()  # else the list, which has the focus then, would move at once
             self.query_one("#search-list").focus()
-
-    @on(KeyLine.Pressed)
-    async def _key_clicked(self, message: KeyLine.Pressed) -> None:
-        message.stop()
-        await self.run_action(message.command)
 
     def action_leave(self) -> None:
         """Nothing is chosen."""

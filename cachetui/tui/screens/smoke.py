@@ -10,13 +10,13 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from cachetui import units
 from cachetui.text import safe_block
 from cachetui.tui import smoke
+from cachetui.tui.screens.listing import ListScreen
 from cachetui.tui.smoke import Outcome, Row, Smoke
 from cachetui.tui.talk import BAD, DIM, GOOD, WARN, seconds
 from cachetui.tui.text import Part, block, fit, hang, line, toast, words
@@ -43,7 +43,7 @@ _WHILE = [("skip", "n", "next model"), ("leave", "Esc", "stop")]
 _AFTER = [("copy", "y", "copy as text"), ("copy_json", "Y", "copy as JSON"), ("leave", "Esc", "back")]
 
 
-class SmokeScreen(ModalScreen[None]):
+class SmokeScreen(ListScreen[None]):
     """Begins when it is told to; every model is let go afterwards unless it was in memory before."""
 
     CSS_PATH = "smoke.tcss"
@@ -194,19 +194,6 @@ class SmokeScreen(ModalScreen[None]):
     def _to_clipboard(self, text: str) -> None:
         self.app.copy_to_clipboard(safe_block(text))
         toast(self.app, "The result is on the clipboard.")
-
-    def action_move(self, direction: str) -> None:
-        """Up and down as in vi."""
-        options = self.query_one("#smoke-list", OptionList)
-        if direction == "down":
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
-
-    @on(KeyLine.Pressed)
-    async def _key_clicked(self, message: KeyLine.Pressed) -> None:
-        message.stop()
-        await self.run_action(message.command)
 
     def on_unmount(self) -> None:
         """Nobody looks at it any more."""

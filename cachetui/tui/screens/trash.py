@@ -9,12 +9,12 @@ from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from cachetui import units
 from cachetui.plans.model import TrashEntry
+from cachetui.tui.screens.listing import ListScreen
 from cachetui.tui.text import line, words
 from cachetui.tui.widgets.columns import short_path
 
@@ -35,7 +35,7 @@ class Wish:
     entries: tuple[TrashEntry, ...]
 
 
-class TrashScreen(ModalScreen[Wish | None]):
+class TrashScreen(ListScreen[Wish | None]):
     """Newest first. Restoring is one key; emptying asks."""
 
     CSS_PATH = "trash.tcss"
@@ -98,14 +98,6 @@ class TrashScreen(ModalScreen[Wish | None]):
         """Bring the selected deletion back."""
         if (entry := self._chosen) is not None:
             self.dismiss(Wish(True, (entry,)))
-
-    def action_move(self, direction: str) -> None:
-        """Up and down as in vi."""
-        for options in self.query(OptionList):
-            if direction == "down":
-                options.action_cursor_down()
-            else:
-                options.action_cursor_up()
 
     def action_empty_one(self) -> None:
         """Give the space of the selected one back."""

@@ -10,13 +10,13 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from cachetui import units
 from cachetui.tui import background
 from cachetui.tui.messages import Finished
+from cachetui.tui.screens.listing import ListScreen
 from cachetui.tui.talk import DIM
 from cachetui.tui.text import clip, line, words
 from cachetui.tui.widgets.lines import KeyLine
@@ -29,7 +29,7 @@ _EVERY = 1.0
 _KEYS = [("free", "x", "free it"), ("free_all", "X", "free all"), ("leave", "Esc", "back")]
 
 
-class WarmScreen(ModalScreen[None]):
+class WarmScreen(ListScreen[None]):
     """Every loaded model; looked at anew every second, in a thread."""
 
     CSS_PATH = "warm.tcss"
@@ -122,19 +122,6 @@ class WarmScreen(ModalScreen[None]):
                 self._cachetui.warm.free(key)
 
         background.start(self, work, lambda _: self._look(), lambda e: None, "free")
-
-    def action_move(self, direction: str) -> None:
-        """Up and down as in vi."""
-        options = self.query_one("#warm-list", OptionList)
-        if direction == "down":
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
-
-    @on(KeyLine.Pressed)
-    async def _key_clicked(self, message: KeyLine.Pressed) -> None:
-        message.stop()
-        await self.run_action(message.command)
 
     def action_leave(self) -> None:
         """Back; they stay in memory."""
