@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from cachetui.engine.errors import NOT_INSTALLED, UNSUPPORTED, EngineError
 
+_PR_SET_PDEATHSIG = 1
 _EVERY = 0.2
 """Seconds between two looks at it."""
 _WORDS = 16384
@@ -23,7 +27,13 @@ def run(command: Sequence[str], failed: str, look: Callable[[bytes], None]) -> N
     """
     with tempfile.TemporaryFile() as said:
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                preexec_fn=_die_with_parent() if sys.platform.startswith("linux") else None,
+            )
         except OSError as e:
             raise EngineError(f"{command[0]} cannot be run: {e.strerror or e}", "", NOT_INSTALLED) from e
         try:
@@ -40,6 +50,13 @@ def run(command: Sequence[str], failed: str, look: Callable[[bytes], None]) -> N
             raise
         if code:
             raise EngineError(f"{failed}: {_reason(_tail(said), code)}", "", UNSUPPORTED)
+
+
+def _die_with_parent() -> Callable[[], object]:
+    """What a new process calls so that the kernel ends it with the thread that started it: a killed worker writes on
+    otherwise. Found beforehand: between fork and exec nothing may be loaded.
+    """
+    return partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _reason(said: bytes, code: int) -> str:
