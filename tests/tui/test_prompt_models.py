@@ -61,7 +61,11 @@ async def test_colours_are_named_saved_and_tested(colours: CachetuiApp) -> None:
         await pilot.press("l")
         select(main, state.name)
         await pilot.press("p")
-        assert (await on_prompt(pilot)).runnable.name == COLOUR_VLM
+        screen = await on_prompt(pilot)
+        assert screen.runnable.name == COLOUR_VLM
+        await until(pilot, lambda: screen.query_one("#lower", Input).value == "30000")
+        text = await ask(pilot, screen, "what colour is it ?", _LONG)
+        assert text.count("the picture is blue .") == 3 and text.count("from a saved") == 2
         await pilot.press("escape")
         await settle(pilot)
         await _test_marked(pilot)

@@ -18,7 +18,9 @@ from cachetui.tui.under import is_state
 if TYPE_CHECKING:
     from cachetui.config import Where
     from cachetui.model import Item
+    from cachetui.states import Identity
     from cachetui.tui.screens.main import MainScreen
+    from cachetui.tui.screens.prompt import PromptScreen
 
 
 def ask(main: MainScreen) -> None:
@@ -32,32 +34,62 @@ def ask(main: MainScreen) -> None:
         one(main, chosen[0])
 
 
-def one(main: MainScreen, selection: Selection, options: Options | None = None) -> None:
-    """Look what runs it, in a thread; then open the pane, or say why not."""
+def one(main: MainScreen, selection: Selection, options: Options | None = None, state: Item | None = None) -> None:
+    """Look what runs it, in a thread; then open the pane, or say why not. `state`: of it, to go on from."""
 
-    def found(runnable: Runnable) -> None:
+    def found(told: tuple[Runnable, Identity | None]) -> None:
         from cachetui.tui.screens.prompt import PromptScreen
 
-        main.app.push_screen(PromptScreen(runnable, main.cachetui), lambda _: look_at_memory(main))
+        runnable, who = told
+        screen = PromptScreen(runnable, main.cachetui)
+        main.app.push_screen(screen, lambda _: look_at_memory(main))
+        if who is not None:
+            screen.call_after_refresh(lambda: _like(main, screen, who))
 
     def failed(error: Exception) -> None:
         if not isinstance(error, NotRunnable):
             main.tell(str(error), title="Cannot be prompted", severity="error")
         elif (model := _model_of(main, selection.item)) is not None:
-            main.tell("A saved state is used by itself when the same picture is asked about.")
-            one(main, Selection(model))
+            one(main, Selection(model), state=selection.item)
         elif error.code == "choose-file" and (files := _gguf_files(selection)):
             _choose(main, selection, files)
         else:
             _refuse(main, selection, error)
 
-    def look() -> Runnable:
+    def look() -> tuple[Runnable, Identity | None]:
         from cachetui.tui.widgets import graphics
 
         graphics.prepare()
-        return runnable_of(selection, options, main.cachetui.where)
+        return runnable_of(selection, options, main.cachetui.where), _identity(state)
 
     background.start(main, look, found, failed, "runnable")
+
+
+def _identity(state: Item | None) -> Identity | None:
+    """What a saved state is of; None where it cannot be read."""
+    from cachetui.state_items import info_of
+    from cachetui.states import StateError
+
+    if state is None:
+        return None
+    try:
+        return info_of(f"{state.root}/{state.path}").identity
+    except StateError:
+        return None
+
+
+def _like(main: MainScreen, screen: PromptScreen, who: Identity) -> None:
+    """Set the fields to what a state is of: then it is found and gone on from."""
+    from cachetui.tui.widgets.prompt_pane import PromptPane
+
+    pictures = [i.name for i in who.images]
+    there = len(pictures) < 2 and all(os.path.isfile(name) for name in pictures)
+    screen.query_one(PromptPane).set_like(who, pictures[0] if pictures and there else "")
+    if there:
+        main.tell("Picture and system prompt are those of the saved state: answers start from it.")
+    else:
+        why = "it has several pictures" if len(pictures) > 1 else "its picture is no longer where it was"
+        main.tell(f"From this state only the command line asks, for {why}: cachetui prompt TEXT --state FILE")
 
 
 def _model_of(main: MainScreen, item: Item) -> Item | None:

@@ -19,6 +19,7 @@ from cachetui.tui.widgets.fields import Cycle, PictureInput
 from cachetui.tui.widgets.picture import PictureView
 
 if TYPE_CHECKING:
+    from cachetui.states import Identity
     from cachetui.tui.app import CachetuiApp
 
 _DEVICES = ("auto", "cpu", "mps" if sys.platform == "darwin" else "cuda")
@@ -107,6 +108,13 @@ class PromptPane(VerticalScroll, can_focus=False):
     def set_picture(self, path: str) -> None:
         """One that was picked."""
         self.query_one(PictureInput).set_path(path)
+
+    def set_like(self, who: Identity, picture: str) -> None:
+        """The fields as they were for a saved state."""
+        self.set_picture(picture)
+        self.query_one("#system", Input).value = who.system
+        lowered = str(who.max_pixels) if who.max_pixels else "x".join(map(str, who.resize or ()))
+        self.query_one("#lower", Input).value = lowered
 
     def options(self) -> Options:
         """What the fields say. Raises ValueError with a sentence, and puts the cursor where it is wrong."""
