@@ -68,9 +68,13 @@ def quantize() -> None:
     quantization, rank, model class, library generations. They are items like any other: ls, show, prompt, archive, rm
     and verify know them as quant:...
 
+    bitsandbytes makes what transformers loads; --format mlx makes what mlx_lm runs, --format gguf what llama.cpp and
+    Ollama run: the same entries, with the same checks.
+
     \b
     Examples:
       cachetui quantize hf:Qwen/Qwen3-VL-2B-Instruct --bits 4 --dry-run
+      cachetui quantize hf:Qwen/Qwen3-4B --format gguf --type Q4_K_M
       cachetui quantize make --help
       cachetui quantize info
       cachetui quantize verify --full
