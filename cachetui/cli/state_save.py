@@ -153,6 +153,8 @@ def save(
     if not runnable.saves_states:
         raise Failed(f"{safe(runnable.name)} is run by {runnable.engine}: only models that transformers runs have "
                      "saved states")  # fmt: skip
+    if images and not runnable.images and not _may_see(runnable.wanted.folder):
+        raise Failed(f"{safe(runnable.name)} takes no pictures: --image needs a vision-language model")
     try:
         parts = state_saving.parts(where, images, output, together=together)
     except PlaceError as e:
@@ -171,6 +173,13 @@ def save(
     interrupted = _run(session, runnable, rows, asked)
     code = _end(session, runnable, rows, dry_run=False, as_json=as_json)
     return transfer.INTERRUPTED if interrupted else code
+
+
+def _may_see(folder: str) -> bool:
+    """Whether a model of a kind that is not known has something that prepares pictures."""
+    from cachetui.states.folder import PROCESSOR
+
+    return any(os.path.exists(os.path.join(folder, name)) for name in PROCESSOR)
 
 
 def _failed(error: PlaceError) -> Failed:
@@ -212,7 +221,8 @@ def _preview(session: Session, runnable: Runnable, rows: Sequence[Row], *, dry_r
             say(safe(f"  {row.name}: {row.reason}"))
             continue
         size = units.size(row.predicted.bytes, binary=session.binary)
-        say(safe(f"  {row.name}: about {row.predicted.tokens:,} tokens, {size}, to {row.part.output}"))
+        about = f"about {row.predicted.tokens:,} tokens, {size}, " if row.predicted.bytes else ""
+        say(safe(f"  {row.name}: {about}to {row.part.output}"))
 
 
 def _places(session: Session, runnable: Runnable, rows: Sequence[Row]) -> list[str]:

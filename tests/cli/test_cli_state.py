@@ -199,6 +199,16 @@ def test_what_is_not_on_disk_is_offered(home: Path, run: Run) -> None:
     assert "--output DIR/, or --together" in two.err
 
 
+def test_pictures_for_what_takes_none_are_refused_before_anything_loads(kept: Path, home: Path, run: Run) -> None:
+    write(home / "p.png", b"x")
+    err = run("state", "save", "org/name", "--image", "p.png", code=1).err
+    assert err == "Error: org/name takes no pictures: --image needs a vision-language model\n"
+    files = {"config.json": b'{"model_type": "mamba"}', "model.safetensors": WEIGHTS}
+    Hub(home / ".cache/huggingface/hub").repo("org/mamba").revision(files)
+    told = run("state", "save", "org/mamba", "--dry-run").out.splitlines()
+    assert told[1] == f"  the system prompt: to {home}/.local/share/cachetui/states/"  # no numbers to count from
+
+
 def test_only_what_transformers_runs_has_states(home: Path, run: Run) -> None:
     gguf = gguf_bytes({"general.architecture": "llama"}, 9000)
     OllamaStore(home / ".ollama/models").model("tiny:latest", {"model": gguf})
