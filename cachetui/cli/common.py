@@ -82,6 +82,17 @@ def say(message: str) -> None:
     click.echo(safe_block(message), err=True)
 
 
+def prose(message: str) -> None:
+    """Words for the user, on stderr; a terminal gets them broken between words. Not for what is copied: commands."""
+    if sys.stderr.isatty():
+        import shutil
+        import textwrap
+
+        width = shutil.get_terminal_size().columns
+        message = textwrap.fill(message, width, break_long_words=False, break_on_hyphens=False)
+    say(message)
+
+
 def to_where(cache_dir: Sequence[str] = (), search: Sequence[str] = ()) -> Where:
     """Where to look, from the environment, the configuration and the command line."""
     try:

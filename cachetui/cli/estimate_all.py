@@ -54,7 +54,8 @@ def _table(device: Device, runs: Sequence[Run], use: str, binary: bool) -> None:
 
     of = f", good for {use}" if use else ""
     room = units.size(device.usable, binary=binary) + (f" {device.note}" if device.kind != "card" else "")
-    _out(style(safe(f"What runs on {device.name}{of}: {room}"), bold=True))
+    told = "" if room in device.name else f": {room}"
+    _out(style(safe(f"What runs on {device.name}{of}{told}"), bold=True))
     rows = []
     for r in runs:
         e = r.estimate

@@ -76,7 +76,8 @@ def _print(e: Estimate, devices: Sequence[Device], binary: bool) -> None:
         _out()
         note = "" if device.kind == "card" else f" {device.note}"
         of = f" of {units.size(device.total, binary=binary)}" if device.usable != device.total else ""
-        _out(style(safe(f"on {device.name}: {units.size(device.usable, binary=binary)}{of}{note}"), bold=True))
+        room = f"{units.size(device.usable, binary=binary)}{of}{note}"
+        _out(style(safe(f"on {device.name}" if room in device.name else f"on {device.name}: {room}"), bold=True))
         _modes(e, device, binary)
         _out(_advice(e, device, binary))
     _lines(e, binary)

@@ -144,7 +144,7 @@ def say_how(chosen: Runnable, ended: Ended, state: str = "") -> None:
         words.append(f"model loaded in {seconds(number(result, 'load_seconds'))}" + (f" ({how})" if how else ""))
     else:
         words.append("model was in memory")
-    common.say(safe("; ".join(words)))
+    common.prose(safe("; ".join(words)))
     for note in (result.get("notes") or ()) if result.get("loaded_now") else ():
         common.say(safe_block(str(note)))
     if result.get("finish") == "length" and not result.get("advice"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cachetui import walk
 from cachetui.quantized_entries.identity import file_digest
@@ -38,7 +38,7 @@ class Checked:
     """Which one it is about, relative to the entry."""
     hashed: int = 0
     """Bytes that were read."""
-    manifest: Manifest | None = None
+    manifest: Manifest | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
         return self.code == OK

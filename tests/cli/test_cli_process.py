@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from cli_shape import LS, SHOW, fits
 from cli_terminal import Terminal
 from cli_world import Run, World
 
-from cachetui.cli import SECOND_NAMES, VERBS
+from cachetui.cli import SECOND_NAMES, VERBS, common
 from cachetui.demo.builders import Hub
 
 ATTACKS = (
@@ -90,6 +92,24 @@ def test_a_terminal_gets_bars_and_lines_that_fit(world: World, run: Run) -> None
         assert ("█" in shown) is (width >= 120)
         assert ("…" in shown) is (width < 200)
     assert "#" in terminal(["ls"], NO_COLOR="1", PYTHONIOENCODING="ascii", COLUMNS="120")[1]
+
+
+def test_words_are_not_torn_at_the_edge_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "12 tokens, 16.0 a second; the first after 0.2 s; no saved state; model loaded in 5.2 s (cpu, float32, nf4)"
+    code = f"from cachetui.cli import common; common.prose({words!r})"
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", code], {**os.environ, "COLUMNS": "80"})
+    shown = b""
+    with suppress(OSError):  # so Linux says that nobody writes any more
+        while piece := os.read(fd, 4096):
+            shown += piece
+    os.close(fd)
+    os.waitpid(pid, 0)
+    lines = shown.decode().splitlines()
+    assert " ".join(lines) == words and [len(line) <= 80 for line in lines] == [True, True]
+    common.prose(words)
+    assert capsys.readouterr().err == f"{words}\n"
 
 
 def test_the_same_id_twice_has_a_root_by_number_on_a_terminal(world: World, home: Path) -> None:

@@ -33,6 +33,7 @@ def run(*args: str, code: int = 0) -> str:
 def test_a_model_on_disk_in_words(hub: Hub) -> None:
     out = run("org/llama", "--gpu", "RTX 2080")
     assert "on RTX 2080: 8.6 GB" in out
+    assert "on a card with 8.0 GB\n" in run("org/llama", "--vram", "8GB")
     assert "fits" in out
     assert "exact" in out
     assert "estimated" in out
