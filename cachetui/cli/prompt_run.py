@@ -58,7 +58,7 @@ def one(session: Session, ask: Ask, way: Way, target: str) -> int:
     with pool_of(session) as pool:
         ended = put(pool, chosen, ask, way)
         if way.as_json:
-            prompt_show.emit_one(chosen, ended, _seen(pool, chosen))
+            prompt_show.emit_one(chosen, ended, seen(pool, chosen))
     return _code(ended)
 
 
@@ -90,7 +90,7 @@ def put(pool: Pool, chosen: Runnable, ask: Ask, way: Way, state: str = "") -> En
 
 def _warn_if_large(chosen: Runnable, pool: Pool, way: Way) -> None:
     """What will hardly go in is said before it is tried: estimates are estimates."""
-    if _seen(pool, chosen) is None and (found := too_large(chosen, binary=way.binary)):
+    if seen(pool, chosen) is None and (found := too_large(chosen, binary=way.binary)):
         common.say(f"{safe(chosen.name)} {found[0]}: {found[1]}. Trying it all the same.")
 
 
@@ -110,7 +110,8 @@ def too_large(chosen: Runnable, *, binary: bool) -> tuple[str, str] | None:
     return f"needs about {need}, {there} are free", "; ".join(ways)
 
 
-def _seen(pool: Pool, chosen: Runnable) -> Warm | None:
+def seen(pool: Pool, chosen: Runnable) -> Warm | None:
+    """The model as it is in memory, where it is."""
     return next((w for w in pool.sessions() if w.key == chosen.key and w.loaded), None)
 
 
@@ -220,4 +221,4 @@ def _row(pool: Pool, subject: Runnable, ask: Ask, tell: prompt_show.Tell, stop: 
     images = (ask.images or (NOISE,)) if subject.images else ()
     text = text_of(ask, images=bool(images), sees=subject.images)
     ended = pool.ask(subject, ask.request(text, images), None, tell, stop)
-    return prompt_show.row_of(subject, ended, _seen(pool, subject))
+    return prompt_show.row_of(subject, ended, seen(pool, subject))

@@ -14,7 +14,7 @@ from cachetui.cli import prompt_show, transfer
 from cachetui.cli.common import Failed, Session
 from cachetui.cli.prompt import Ask, Way, piped_text, text_of
 from cachetui.cli.prompt_find import runnable, selection
-from cachetui.cli.prompt_run import pool_of, put
+from cachetui.cli.prompt_run import pool_of, put, seen
 from cachetui.cli.prompt_show import Row
 from cachetui.jobs.model import JobState
 from cachetui.text import safe
@@ -43,7 +43,7 @@ def run(session: Session, ask: Ask, way: Way, target: str, given: Sequence[str])
         with pool_of(session) as pool:
             ended = put(pool, chosen, ask, way, info.path)
             if way.as_json:
-                prompt_show.emit_one(chosen, ended, None)
+                prompt_show.emit_one(chosen, ended, seen(pool, chosen))
         return {JobState.DONE: 0, JobState.CANCELLED: transfer.INTERRUPTED}.get(ended.state, 1)
     return _many(session, ask, way, target, infos)
 
@@ -129,4 +129,4 @@ def _row(
         return Row("", info.model, reason=e.format_message(), state=info.path, state_tokens=info.tokens)
     text = text_of(ask, images=True, sees=True)
     ended = pool.ask(chosen, ask.request(text, ask.images, info.path), None, tell, stop)
-    return prompt_show.row_of(chosen, ended, None, info.path, info.tokens)
+    return prompt_show.row_of(chosen, ended, seen(pool, chosen), info.path, info.tokens)

@@ -24,6 +24,8 @@ class EngineError(Exception):
 
     def __init__(self, reason: str, advice: str = "", code: str = UNSUPPORTED) -> None:
         super().__init__(reason)
+        if advice:
+            self.add_note(advice)  # a traceback in somebody's own program shows it too
         self.reason = reason
         self.advice = advice
         """What to do, with the command to type where there is one; empty: nothing is known to help."""

@@ -279,6 +279,7 @@ def test_one_question_to_many_states(hub: Hub, run: Run, home: Path) -> None:
     bad.write_bytes(b"PK\x03\x04" + bytes(100))
     rows = run("prompt", "Q", "--state", "caches/a.safetensors", "--state", "torch.pt", "--json", code=1).data["rows"]
     assert [r["works"] for r in rows] == [True, False]
+    assert rows[0]["memory"] > 1_000_000
     assert "never unpickled" in rows[1]["reason"] and "cachetui state save" in rows[1]["advice"]
     alone = run("prompt", "Q", "--state", "torch.pt", code=1)
     assert "never unpickled" in alone.err and "make it again with: cachetui state save" in alone.err

@@ -96,6 +96,7 @@ def test_what_is_no_picture(vlm: Any, tmp_path: Path) -> None:
         with pytest.raises(EngineError) as found:
             vlm.call(QUESTION, given)
         assert found.value.advice
+        assert found.value.__notes__ == [found.value.advice]
 
 
 # Downloading: a process of its own, for huggingface_hub reads its environment when it is imported.
