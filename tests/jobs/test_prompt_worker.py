@@ -143,7 +143,7 @@ def test_killed_while_it_loads(colours: Colours) -> None:
     pids: list[int] = []
 
     def kill(progress: Progress) -> None:
-        if progress.phase == "load" and not pids:
+        if progress.phase in ("prepare", "load") and not pids:  # before that a tiny model is loaded
             pids.append(session.pid)
             os.kill(session.pid, signal.SIGKILL)
 

@@ -97,7 +97,8 @@ def test_what_a_header_says_is_shown(mine: Path, where: Where) -> None:
     assert (rows["belongs to"], rows["at commit"], rows["tokens"]) == (f"hf:{REPO}", COMMIT, "30")
     assert rows["pictures"] == "b.png 64x48, c.png 64x48" and rows["system"].startswith("You are")
     assert (a.traits.family, a.traits.quantization, a.last_modified) == ("qwen3_vl", "bfloat16", 1.7e9)
-    assert rows["made with"] == f"cachetui state save hf:{REPO} --image b.png --image c.png --output {mine}/b.state"
+    again = f"cachetui state save hf:{REPO} --image b.png --image c.png --together --output {mine}/b.state"
+    assert rows["made with"] == again
 
 
 def test_reading_leaves_every_access_time(mine: Path, where: Where) -> None:
