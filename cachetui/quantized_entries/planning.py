@@ -226,7 +226,7 @@ def _measured(plan: QuantPlan, selection: Selection) -> QuantPlan:
         return replace(plan, source=facts.weights, refused=(*refused, why))
     if way is None:
         size, beside = counted(kept, plan.wanted), 0
-        memory = size + 3 * max(t.elements * 4 for t in kept) + RUNTIME
+        memory = size + 2 * max(t.elements * 4 for t in kept) + RUNTIME
         device = _device(plan.wanted.device)
     else:
         size = ways.size(way, kept, facts.config, plan.identity.dtype)

@@ -33,7 +33,8 @@ _STEP = """
 import json, sys, time
 from cachetui.engine import environment
 environment.prepare(True)
-import torch, transformers, bitsandbytes
+import accelerate, bitsandbytes, torch, transformers
+transformers.AutoTokenizer, transformers.Qwen3ForCausalLM  # imported when asked for, which takes as long as loading
 from cachetui.engine import entries
 from cachetui.engine.quantizing import peak_memory
 from cachetui.quantized_entries.wishes import identify
