@@ -26,10 +26,11 @@ def save(
     tokens: int = 64,
     created: float = 1.7e9,
     size: int = 4096,
+    sha256: str = "",
 ) -> StateInfo:
     """Write a state of `tokens` tokens with a cache of about `size` bytes to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pictures = tuple(Image(n, hashlib.sha256(n.encode()).hexdigest(), 64, 48) for n in images)
+    pictures = tuple(Image(n, sha256 or hashlib.sha256(n.encode()).hexdigest(), 64, 48) for n in images)
     who = Identity(
         repo=repo, commit=commit, architecture="qwen3_vl", dtype="bfloat16", attention="sdpa", system=system,
         images=pictures,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
-from state_world import save
-from tui_world import NOW, names, select, settle, until
+import pytest
+from prompt_world import open_prompt, png
+from state_world import SYSTEM, save
+from textual.widgets import Input
+from tui_world import NOW, names, select, settle, toasts, until
 
 from cachetui import state_folders
 from cachetui.config import Where
 from cachetui.tui.app import CachetuiApp
 from cachetui.tui.screens.plan import PlanScreen
+from cachetui.tui.widgets.prompt_pane import PromptPane
 from cachetui.tui.widgets.tree import ModelTree
 
 QWEN = "Qwen/Qwen3-VL-8B-Instruct"
@@ -60,3 +65,25 @@ async def test_below_its_model_told_deleted_and_brought_back(world: Where) -> No
         await pilot.press("u")
         await until(pilot, lambda: "cat_cache.pt" in names(main))
         assert (folder / "cat_cache.pt").exists()
+
+
+async def test_a_picture_that_was_read_before_is_known_again(world: Where) -> None:
+    """`state save` has a system prompt by default: the pane takes it over, once for each picture."""
+    pytest.importorskip("PIL")
+    picture = png(Path(world.home) / "boat.png", (200, 40, 30))
+    refs = Path(world.env["HF_HOME"]) / "hub" / "models--Qwen--Qwen3-VL-8B-Instruct" / "refs" / "main"
+    folder = Path(world.home) / "caches"
+    save(folder / "boat.safetensors", repo=QWEN, commit=refs.read_text().strip(), images=("boat.png",),
+         sha256=hashlib.sha256(picture.read_bytes()).hexdigest())  # fmt: skip
+    state_folders.remember(str(folder))
+    app = CachetuiApp(world, clock=lambda: NOW)
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        screen = await open_prompt(pilot, QWEN)
+        await until(pilot, lambda: app.main.shelf.scan is not None)
+        system = screen.query_one("#system", Input)
+        screen.query_one(PromptPane).set_picture(str(picture))
+        await until(pilot, lambda: system.value == SYSTEM)
+        assert any("saved state of this picture" in t for t in toasts(pilot))
+        system.value = ""
+        await pilot.pause(1.0)
+        assert system.value == ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textual.content import Content
 
 from cachetui.tui import background, pictures
-from cachetui.tui.handlers import prompt_state
+from cachetui.tui.handlers import prompt_known, prompt_state
 from cachetui.tui.pictures import PictureError, Shown
 from cachetui.tui.predicting import Predicted, predict
 from cachetui.tui.talk import BAD, DIM, Options, short_name
@@ -55,6 +55,7 @@ def look(screen: PromptScreen) -> None:
             screen.shown = shown
             pane.view.show(shown)
             _predict(screen, options)
+            prompt_known.look(screen, spec, options)
 
     def failed(error: Exception) -> None:
         if looked == screen.looked and screen.is_attached:

@@ -77,6 +77,8 @@ class PromptScreen(Screen[None]):
         self.shown: Shown | None = None
         self.looked = 0
         """Counts the looks at the picture, so that a late one is known."""
+        self.known: set[str] = set()
+        """Pictures that saved states were looked for."""
         self.predicted: Predicted | None = None
         self.waiting: Timer | None = None
         self._lines: dict[int, Static] = {}
