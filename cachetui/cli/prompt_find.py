@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+import click
 
 from cachetui.cli import common
 from cachetui.cli.common import Failed, NotHere, Session
@@ -28,8 +31,9 @@ def selection(session: Session, target: str, way: Way) -> Selection:
         return common.find(session, text, way.root)
     except NotHere as e:
         wanted = _to_pull(text, e.repos)
-        if not wanted or not way.pull:
-            raise _not_here(e, text, wanted, way.verb, is_default=not target) from None
+        told = _not_here(e, text, wanted, way.verb, is_default=not target)
+        if not wanted or not (way.pull or _offered(wanted, told, way)):
+            raise told from None
     _pull(session, wanted, way)
     return common.find(common.begin(session.where, binary=session.binary), wanted, way.root)
 
@@ -79,6 +83,14 @@ def _size(target: str) -> str:
 
     rows = catalogue.named(target)
     return f"   (about {units.size(catalogue.facts(rows[0].repo).download)})" if len(rows) == 1 else ""
+
+
+def _offered(target: str, told: Failed, way: Way) -> bool:
+    """On a terminal: whether the person wants to see what downloading it takes (which asks once more)."""
+    if way.as_json or way.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    common.say(told.format_message().partition("\n")[0])
+    return click.confirm(f"See what downloading {safe(target)}{_size(target)} takes?", err=True)
 
 
 def _pull(session: Session, target: str, way: Way) -> None:

@@ -335,6 +335,19 @@ def test_a_conversation(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 0
 
 
+def test_on_a_terminal_what_is_not_here_is_offered_for_download(hub: Hub) -> None:
+    terminal = Terminal("prompt", "hf:org/nowhere", "Hi", HF_HUB_OFFLINE="1")
+    terminal.until("See what downloading hf:org/nowhere takes? [y/N]")
+    terminal.send("n\n")
+    assert terminal.wait() == 1
+    assert b"cachetui prompt hf:org/nowhere --pull" in terminal.seen
+    terminal = Terminal("prompt", "hf:org/nowhere", "Hi", HF_HUB_OFFLINE="1")
+    terminal.until("[y/N]")
+    terminal.send("y\n")
+    assert terminal.wait() == 1
+    assert b"HF_HUB_OFFLINE" in terminal.seen
+
+
 def test_a_load_check_of_what_cannot_be_loaded(hub: Hub, run: Run) -> None:
     hub.repo("org/pickled").revision({"config.json": json.dumps(READS).encode(), "model.bin": b"x" * 999})
     hub.repo("org/rows", "dataset").revision({"a.parquet": b"PAR1"})
