@@ -17,6 +17,9 @@ from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
+_PIECE = 4 << 20
+"""Bytes that are copied at once."""
+
 _NO_REPLACE, _EXCHANGE = (4, 2) if sys.platform == "darwin" else (1, 2)
 """renameat2(2): RENAME_NOREPLACE, RENAME_EXCHANGE; renameatx_np(2) of macOS: RENAME_EXCL, RENAME_SWAP."""
 UNABLE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
@@ -213,3 +216,17 @@ def open_below(root_fd: int, path: str) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def copy_open(fs: Fs, source: int, parent: int, name: str, mode: int, *, durable: bool = True) -> None:
+    """What an open file holds, under a new name in the folder `parent`. Raises OSError."""
+    new = fs.create(parent, name, mode)
+    try:
+        at = 0
+        while piece := os.pread(source, _PIECE, at):
+            fs.write_at(new, piece, at)
+            at += len(piece)
+        if durable:
+            fs.fsync(new)
+    finally:
+        os.close(new)

@@ -14,13 +14,12 @@ from collections.abc import Mapping
 
 from cachetui import hub_layout
 from cachetui.download import folders
-from cachetui.fs import UNABLE, Fs, open_below
+from cachetui.fs import UNABLE, Fs, copy_open, open_below
 from cachetui.plans.moves import Meter, remove_tree
 from cachetui.walk import open_regular
 
 REVISION = "main"
 _CANNOT_LINK = (*UNABLE, errno.EXDEV, errno.EPERM, errno.EMLINK)
-_CHUNK = 8 << 20
 _STAGING = f"{hub_layout.OURS}-making-"
 
 
@@ -80,15 +79,7 @@ def _content(fs: Fs, path: str, blobs: int, digest: str) -> None:
 def _copy(fs: Fs, path: str, blobs: int, digest: str) -> None:
     old = open_regular(path)
     try:
-        new = fs.create(blobs, digest, 0o644)
-        try:
-            at = 0
-            while piece := os.pread(old, _CHUNK, at):
-                fs.write_at(new, piece, at)
-                at += len(piece)
-            fs.fsync(new)
-        finally:
-            os.close(new)
+        copy_open(fs, old, blobs, digest, 0o644)
     finally:
         os.close(old)
 

@@ -140,7 +140,6 @@ def save(
         if image != "noise" and not os.path.isfile(where.resolve(image)):
             raise Failed(safe(f"there is no picture {image}"))
     images = tuple(i if i == "noise" else where.resolve(i) for i in images)
-    from cachetui.cli import prompt_find
     from cachetui.runnable import Options
 
     options = Options(device, dtype, int(bits or 0), trust_remote_code=trust_remote_code)
@@ -149,12 +148,7 @@ def save(
     way = Way(
         options, common.real_root(session, root), pull and not dry_run, yes, session.binary, as_json, "state save"
     )
-    runnable = prompt_find.find(session, target or model or "", way)
-    if not runnable.saves_states:
-        raise Failed(f"{safe(runnable.name)} is run by {runnable.engine}: only models that transformers runs have "
-                     "saved states")  # fmt: skip
-    if images and not runnable.images and not _may_see(runnable.wanted.folder):
-        raise Failed(f"{safe(runnable.name)} takes no pictures: --image needs a vision-language model")
+    runnable = _model(session, target or model or "", way, with_pictures=bool(images))
     try:
         parts = state_saving.parts(where, images, output, together=together)
     except PlaceError as e:
@@ -173,6 +167,19 @@ def save(
     interrupted = _run(session, runnable, rows, asked)
     code = _end(session, runnable, rows, dry_run=False, as_json=as_json)
     return transfer.INTERRUPTED if interrupted else code
+
+
+def _model(session: Session, target: str, way: Way, *, with_pictures: bool) -> Runnable:
+    """What a TARGET means, when it can save states of what it is to read. Raises Failed."""
+    from cachetui.cli import prompt_find
+
+    runnable = prompt_find.find(session, target, way)
+    if not runnable.saves_states:
+        raise Failed(f"{safe(runnable.name)} is run by {runnable.engine}: only models that transformers runs have "
+                     "saved states")  # fmt: skip
+    if with_pictures and not runnable.images and not _may_see(runnable.wanted.folder):
+        raise Failed(f"{safe(runnable.name)} takes no pictures: --image needs a vision-language model")
+    return runnable
 
 
 def _may_see(folder: str) -> bool:

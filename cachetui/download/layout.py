@@ -17,12 +17,11 @@ from typing import Protocol
 from cachetui.download import folders
 from cachetui.download.listing import Entry
 from cachetui.download.locks import holder, take_lock
-from cachetui.fs import Fs
+from cachetui.fs import Fs, copy_open
 from cachetui.hub_layout import LOCKS
 from cachetui.plans.moves import Meter, remove_tree
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES)
-_COPY = 4 << 20
 
 
 class Layout(Protocol):
@@ -334,15 +333,7 @@ def copy_file(fs: Fs, source: int, name: str, folder: int, new: str) -> None:
     remove_tree(fs, folder, new, Meter())
     old = os.open(name, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0), dir_fd=source)
     try:
-        fd = fs.create(folder, new, 0o666)
-        try:
-            at = 0
-            while data := os.pread(old, _COPY, at):
-                fs.write_at(fd, data, at)
-                at += len(data)
-            fs.fsync(fd)
-        finally:
-            os.close(fd)
+        copy_open(fs, old, folder, new, 0o666)
     finally:
         os.close(old)
 

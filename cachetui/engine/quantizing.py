@@ -23,7 +23,7 @@ from cachetui.engine import devices, repository
 from cachetui.engine.errors import DAMAGED, UNSUPPORTED, Cancelled, EngineError
 from cachetui.engine.loading import Loaded, load
 from cachetui.engine.progress import Reporter, listening
-from cachetui.fs import DISK, Fs, open_dir
+from cachetui.fs import DISK, Fs, copy_open, open_dir
 from cachetui.memory.weights import is_vision
 from cachetui.wanted import Wanted
 
@@ -34,7 +34,6 @@ _WRITTEN = ("config.json", "model.safetensors.index.json")
 """What transformers writes anew."""
 _LEGAL = ("LICENSE", "LICENCE", "NOTICE", "USE_POLICY", "COPYING")
 _MAX_COPY = 1 << 29
-_PIECE = 1 << 22
 _QUANTIZED = (".absmax", ".quant_map", ".SCB", ".quant_state.bitsandbytes__nf4")
 """Ends of tensor names that only quantized layers have."""
 
@@ -174,14 +173,7 @@ def _copy_file(source: str, parent: int, name: str, fs: Fs) -> None:
         if os.fstat(fd).st_size > _MAX_COPY:
             return
         _unlinked(parent, name, fs)
-        new = fs.create(parent, name, 0o644)
-        try:
-            offset = 0
-            while piece := os.read(fd, _PIECE):
-                fs.write_at(new, piece, offset)
-                offset += len(piece)
-        finally:
-            os.close(new)
+        copy_open(fs, fd, parent, name, 0o644, durable=False)  # the entry becomes durable as a whole
     finally:
         os.close(fd)
 

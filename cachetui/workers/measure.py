@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from cachetui.jobs.model import Json
 from cachetui.jobs.worker import Channel, WorkCancelled, WorkFailed, main
+from cachetui.workers.limits import limit
 
 _MEMORY = 3 << 30
 _SECONDS = 20
@@ -18,7 +18,7 @@ def work(request: Json, channel: Channel) -> Json:
 
     {"pictures": [{"size": [width, height] as the model gets it, "original": ..., "reason", "advice": why not}]}.
     """
-    _limit(len(request["pictures"]))
+    limit(_MEMORY, _SECONDS * (len(request["pictures"]) + 1))
     try:
         from cachetui.engine.errors import EngineError
         from cachetui.engine.images import open_picture
@@ -43,20 +43,6 @@ def work(request: Json, channel: Channel) -> Json:
         except MemoryError:
             found.append({"reason": "it needs too much memory", "advice": "lower its resolution first"})
     return {"pictures": found}
-
-
-def _limit(pictures: int) -> None:
-    """Of address space and processor time, where the system has such limits."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    for what, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CPU, _SECONDS * (pictures + 1))):
-        hard = resource.getrlimit(what)[1]
-        try:
-            resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-        except (ValueError, OSError):
-            pass  # macOS refuses some: the parent's cancel and the kill of the group remain
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import os
-import sys
 
 from cachetui.jobs.model import Json
 from cachetui.jobs.worker import Channel, WorkFailed, main
+from cachetui.workers.limits import limit
 
 _MEMORY = 3 << 30
 _SECONDS = 30
@@ -21,7 +21,7 @@ def work(request: Json, channel: Channel) -> Json:
     {"size", "original": [width, height] after and before lowering, "bytes" of the file,
     "width", "height", "rgb": base64 of what fits into the room}. Raises WorkFailed.
     """
-    _limit()
+    limit(_MEMORY, _SECONDS)
     try:
         from cachetui.engine.errors import EngineError
         from cachetui.engine.images import open_picture
@@ -55,20 +55,6 @@ def work(request: Json, channel: Channel) -> Json:
         "height": small.height,
         "rgb": base64.b64encode(small.convert("RGB").tobytes()).decode("ascii"),
     }
-
-
-def _limit() -> None:
-    """Of address space and processor time, where the system has such limits."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    for what, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CPU, _SECONDS)):
-        hard = resource.getrlimit(what)[1]
-        try:
-            resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-        except (ValueError, OSError):
-            pass  # macOS refuses some: the parent's cancel and the kill of the group remain
 
 
 if __name__ == "__main__":
