@@ -55,7 +55,7 @@ def training(tensors: Sequence[Tensor], text: Config, ask: Ask, exact: bool) -> 
     if not tensors:
         return Mode(TRAINING, reason="the layers are not known")
     if is_quantized(tensors):
-        return Mode(TRAINING, reason="it is quantized already; train from the full weights")
+        return Mode(TRAINING, reason="it is quantized already; the memory for training is told of the full weights")
     count = trainable(tensors, ask)
     if not count:
         return Mode(TRAINING, reason=f"no layer is called {', '.join(ask.targets) or 'linear'}")
